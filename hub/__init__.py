@@ -1,0 +1,1 @@
+"""What coordinates the fleet."""

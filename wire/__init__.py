@@ -1,0 +1,1 @@
+"""All that hub and agent say to one another. numpy at most, never torch."""

@@ -1,0 +1,17 @@
+"""What can go wrong between hub and agent; one class for each thing a caller does differently."""
+
+
+class WireError(Exception):
+    """Bytes, a message or a link that can't be used: what, which value, what to do."""
+
+
+class MalformedError(WireError):
+    """Bytes from the network that fail a check: the sender is told, the bytes are dropped."""
+
+
+class TooLargeError(MalformedError):
+    """More bytes than agreed: dropped before they are parsed."""
+
+
+class LinkError(WireError):
+    """The broker can't be reached or refuses us: retried by the caller."""

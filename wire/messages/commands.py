@@ -1,0 +1,70 @@
+"""What the hub tells one device. A command names the session it is meant for."""
+
+from typing import Literal
+
+import msgspec
+
+from wire.messages.contract import Message
+from wire.messages.plan import Role
+
+
+class AdapterRef(msgspec.Struct, frozen=True, kw_only=True):
+    """The manifest of a published adapter; `wire.manifest.AdapterManifest` is its content."""
+
+    sha256: str
+    size_bytes: int
+
+
+class LocalWork(msgspec.Struct, frozen=True, kw_only=True):
+    """One device's training in one round."""
+
+    steps: int
+    batch: int
+    seq_len: int
+    optimizer: str
+    lr: float
+    seed: int
+
+
+class Offer(Message, frozen=True, kw_only=True):
+    """A task. The device answers with `Take`; the hub repeats the offer until it did."""
+
+    ROUTE = "command"
+    NAME = "offer"
+
+    session: str
+    task: str  # {job}.{round}.{device}: the same for every repetition
+    job: str
+    round: int
+    kind: Literal["train", "evaluate"]
+    role: Role
+    rung: str
+    rank: int  # of this device's LoRA factors; 0 for other roles
+    adapter: AdapterRef
+    base: str  # digest
+    http: str  # where the base is fetched
+    codec: str
+    work: LocalWork | None = None
+    variants: list[str] = []  # what to evaluate before training
+    deadline_s: float  # from receipt: devices' clocks are often wrong
+    reason: str = ""
+
+
+class Cancel(Message, frozen=True, kw_only=True):
+    """The task is not wanted any more."""
+
+    ROUTE = "command"
+    NAME = "cancel"
+
+    session: str
+    task: str
+    reason: str
+
+
+class Report(Message, frozen=True, kw_only=True):
+    """Say hello again, and publish state and info anew: the hub wants to know who is there."""
+
+    ROUTE = "command"
+    NAME = "report"
+
+    session: str

@@ -1,0 +1,52 @@
+"""What the hub tells everybody: its own state, and each job's round."""
+
+from typing import Literal
+
+import msgspec
+
+from wire.messages.contract import Message
+from wire.messages.plan import JobKnobs, ModelShape
+
+JobPhase = Literal[
+    "open", "offering", "training", "collecting", "aggregating", "published",
+    "evaluating", "done", "failed", "cancelled",
+]  # fmt: skip
+
+
+class HubState(Message, frozen=True, kw_only=True):
+    """Retained, and the hub's last will with ``online=false``."""
+
+    ROUTE = "hub_state"
+    RETAIN = True
+
+    online: bool
+    ts: float  # Unix time, seconds
+    epoch: str  # new for each start of the hub
+    http: str | None = None  # where models are fetched: http://host:port
+
+
+class BaseRef(msgspec.Struct, frozen=True, kw_only=True):
+    """A base model, named by the digest of its folder's manifest."""
+
+    name: str
+    digest: str  # sha256, hexadecimal
+    size_bytes: int
+    shape: ModelShape
+
+
+class RoundAnnounce(Message, frozen=True, kw_only=True):
+    """A job and where it stands; retained, so that a device that comes later sees it."""
+
+    ROUTE = "job_round"
+    RETAIN = True
+
+    job: str
+    round: int  # 0 before the first round opens
+    rounds: int
+    phase: JobPhase
+    ts: float
+    knobs: JobKnobs
+    base: BaseRef
+    adapter: str | None = None  # sha256 of the adapter's manifest, itself a blob
+    deadline_ts: float | None = None
+    reason: str | None = None

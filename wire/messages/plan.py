@@ -1,0 +1,53 @@
+"""What a model needs and what a device can do with it: parts of other messages."""
+
+from typing import Literal
+
+import msgspec
+
+Role = Literal["lora", "prompt", "infer", "none"]
+
+
+class ModelShape(msgspec.Struct, frozen=True, kw_only=True):
+    """The numbers of a decoder-only model from which its memory follows (its ``config.json``)."""
+
+    model_type: str
+    hidden_size: int
+    layers: int
+    mlp_size: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocab_size: int
+    tied_embeddings: bool
+    parameters: int
+    weight_bytes: int  # of one stored parameter: 2 for bf16, 4 for fp32
+
+
+class JobKnobs(msgspec.Struct, frozen=True, kw_only=True):
+    """What a device may shrink before it leaves a rung, and how far."""
+
+    method: str
+    rank: int
+    min_rank: int
+    batch: int
+    min_batch: int
+    seq_len: int
+    min_seq_len: int
+    prompt_tokens: int = 0
+
+
+class RungPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a device's ladder for one job.
+
+    ``predicted_peak_bytes`` is for the whole agent: supervisor and worker, every import included.
+    """
+
+    role: Role
+    rung: str
+    rank: int
+    batch: int
+    seq_len: int
+    predicted_peak_bytes: int
+    fits: bool
+    missing_bytes: int = 0
+    reason: str = ""

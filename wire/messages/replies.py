@@ -1,0 +1,61 @@
+"""What the hub answers. One topic, so the type is told by the field ``type``."""
+
+from wire.messages.contract import Message
+from wire.messages.requests import Ranges
+
+
+class Welcome(Message, frozen=True, kw_only=True, tag_field="type", tag="welcome"):
+    """The session is the device's only one; ``epoch`` is the hub's."""
+
+    ROUTE = "reply"
+
+    re: str
+    session: str
+    epoch: str
+    hub_ts: float
+
+
+class Refused(Message, frozen=True, kw_only=True, tag_field="type", tag="refused"):
+    """No, and why. ``final`` means that asking again can't help."""
+
+    ROUTE = "reply"
+
+    re: str
+    session: str
+    reason: str
+    final: bool = True
+
+
+class Accepted(Message, frozen=True, kw_only=True, tag_field="type", tag="accepted"):
+    """Done, on disk and recorded."""
+
+    ROUTE = "reply"
+
+    re: str
+    session: str
+
+
+class Credit(Message, frozen=True, kw_only=True, tag_field="type", tag="credit"):
+    """Which chunks the receiver of an upload still lacks, and how many may be under way."""
+
+    ROUTE = "reply"
+
+    re: str
+    session: str
+    sha256: str
+    missing: Ranges
+    window: int
+
+
+class BlobInfo(Message, frozen=True, kw_only=True, tag_field="type", tag="blob"):
+    """The size of a blob whose chunks follow on the device's own data topic."""
+
+    ROUTE = "reply"
+
+    re: str
+    session: str
+    sha256: str
+    size_bytes: int
+
+
+Reply = Welcome | Refused | Accepted | Credit | BlobInfo

@@ -1,0 +1,143 @@
+"""What a device asks of the hub. Every request has an id; its reply names it in ``re``.
+
+An MQTT acknowledgement is never taken as delivery: a request is repeated, with the same id,
+until it was replied to, and each one is idempotent.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from wire.messages.contract import Message
+
+#: Ranges of chunk indices, as [first, count] pairs.
+Ranges = list[tuple[int, int]]
+
+
+class Hello(Message, frozen=True, kw_only=True):
+    """The first request of a session; also sent again after each reconnect."""
+
+    ROUTE = "request"
+    NAME = "hello"
+
+    id: str
+    session: str
+    agent_version: str
+    wire_version: int
+
+
+class Take(Message, frozen=True, kw_only=True):
+    """The device takes an offered task, or declines it with a reason."""
+
+    ROUTE = "request"
+    NAME = "take"
+
+    id: str
+    session: str
+    task: str
+    accept: bool
+    reason: str | None = None
+
+
+class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
+    """Mean loss per token on the device's own held-out tenth.
+
+    ``variant`` is ``base`` (no adapter), ``adapter`` (all of it) or ``without_prompt``.
+    """
+
+    variant: str
+    loss: float
+    tokens: int
+
+
+class Evaluated(Message, frozen=True, kw_only=True):
+    """Losses of the adapter with which a task began; sent before training starts."""
+
+    ROUTE = "request"
+    NAME = "evaluated"
+
+    id: str
+    session: str
+    task: str
+    job: str
+    round: int
+    evaluations: list[Evaluation]
+
+
+class BlobInit(Message, frozen=True, kw_only=True):
+    """The device wants to upload a blob for a task. Replied to with `Credit`."""
+
+    ROUTE = "request"
+    NAME = "blob-init"
+
+    id: str
+    session: str
+    task: str
+    sha256: str
+    size_bytes: int
+
+
+class BlobFin(Message, frozen=True, kw_only=True):
+    """All chunks were sent. Replied to with `Credit` (what is missing) or `Accepted`."""
+
+    ROUTE = "request"
+    NAME = "blob-fin"
+
+    id: str
+    session: str
+    task: str
+    sha256: str
+
+
+class BlobGet(Message, frozen=True, kw_only=True):
+    """The device lacks these chunks of a blob; at most a window of them comes back.
+
+    ``missing=None`` asks for the blob's size and its first window.
+    """
+
+    ROUTE = "request"
+    NAME = "blob-get"
+
+    id: str
+    session: str
+    sha256: str
+    missing: Ranges | None = None
+
+
+class TrainMetrics(msgspec.Struct, frozen=True, kw_only=True):
+    """What a training task measured."""
+
+    steps: int
+    tokens: int  # on which a loss was taken
+    loss_first: float
+    loss_last: float
+    seconds_per_step: float
+    load_s: float = 0.0  # before the first step: model, adapter, data
+
+
+class Result(Message, frozen=True, kw_only=True):
+    """A task's end. With an update, ``sha256`` names its accepted blob.
+
+    Replied to with `Accepted` or `Refused`; only then does the device forget the update.
+    """
+
+    ROUTE = "request"
+    NAME = "result"
+
+    id: str
+    session: str
+    task: str
+    job: str
+    round: int
+    status: Literal["done", "failed"]
+    sha256: str | None = None
+    reason: str | None = None
+    train: TrainMetrics | None = None
+    evaluations: list[Evaluation] = []
+    peak_bytes: int = 0  # of supervisor and worker together, since the agent's start
+    predicted_peak_bytes: int = 0
+    bytes_up: int = 0  # since the agent's start, MQTT payloads and topics
+    bytes_down: int = 0
+    download_s: float = 0.0
+    upload_s: float = 0.0
+    upload_bytes: int = 0

@@ -1,0 +1,146 @@
+"""The only place where a topic is spelt.
+
+Watched topics live under ``{root}/v1/{fleet}`` and carry JSON; chunks live under
+``{root}-data/v1/{fleet}``, so that ``mosquitto_sub -t 'lorikeet/#'`` stays readable.
+No topic has more than seven slashes (AWS IoT Core's limit).
+"""
+
+import re
+
+import msgspec
+
+from wire.errors import MalformedError
+
+PROTOCOL = "v1"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
+
+
+def check_name(name: str, what: str) -> str:
+    """Return ``name`` if it may stand as one level of a topic.
+
+    Raises:
+        MalformedError: it is empty, longer than 63 characters or has other characters than
+            letters, digits, ``.``, ``_`` and ``-``.
+    """
+    if not _NAME.match(name):
+        raise MalformedError(
+            f"{what} is {name!r}; allowed are 1 to 63 letters, digits, '.', '_' and '-', "
+            "beginning with a letter or digit."
+        )
+    return name
+
+
+class Route(msgspec.Struct, frozen=True):
+    """Where a message came from: the topic's variable levels.
+
+    ``kind`` is the template's name in `Topics` (``device_state``, ``request``, ...).
+    """
+
+    kind: str
+    device: str | None = None
+    job: str | None = None
+    name: str | None = None  # the event's type, the request's op, the command's type, the slice
+
+
+class Topics(msgspec.Struct, frozen=True):
+    """Spells and parses the topics of one fleet."""
+
+    fleet: str
+    root: str = "lorikeet"
+
+    def __post_init__(self) -> None:
+        check_name(self.fleet, "fleet")
+        check_name(self.root, "root")
+
+    @property
+    def watched(self) -> str:
+        """Root of everything a person may watch."""
+        return f"{self.root}/{PROTOCOL}/{self.fleet}"
+
+    @property
+    def data(self) -> str:
+        """Root of the chunks."""
+        return f"{self.root}-data/{PROTOCOL}/{self.fleet}"
+
+    def hub_state(self) -> str:
+        return f"{self.watched}/hub/state"
+
+    def job_round(self, job: str = "+") -> str:
+        return f"{self.watched}/job/{job}/round"
+
+    def device_state(self, device: str = "+") -> str:
+        return f"{self.watched}/d/{device}/state"
+
+    def device_info(self, device: str = "+") -> str:
+        return f"{self.watched}/d/{device}/info"
+
+    def telemetry(self, device: str = "+") -> str:
+        return f"{self.watched}/d/{device}/up/telemetry"
+
+    def event(self, device: str = "+", name: str = "+") -> str:
+        return f"{self.watched}/d/{device}/up/event/{name}"
+
+    def request(self, device: str = "+", name: str = "+") -> str:
+        return f"{self.watched}/d/{device}/up/req/{name}"
+
+    def reply(self, device: str = "+") -> str:
+        return f"{self.watched}/d/{device}/down/res"
+
+    def command(self, device: str = "+", name: str = "+") -> str:
+        return f"{self.watched}/d/{device}/down/cmd/{name}"
+
+    def slice_chunk(self, job: str = "+", name: str = "+") -> str:
+        return f"{self.data}/job/{job}/slice/{name}"
+
+    def upload_chunk(self, device: str = "+") -> str:
+        return f"{self.data}/d/{device}/up"
+
+    def repair_chunk(self, device: str = "+") -> str:
+        return f"{self.data}/d/{device}/down"
+
+    def parse(self, topic: str) -> Route | None:
+        """Return where a message came from, or None if the topic isn't one of this fleet's.
+
+        Brokers have delivered topics that were never subscribed to (amqtt does on resumed
+        sessions), so an unknown topic is an ordinary outcome.
+        """
+        for root, routes in ((self.watched, _WATCHED), (self.data, _DATA)):
+            if topic.startswith(root + "/"):
+                levels = topic[len(root) + 1 :].split("/")
+                return _match(levels, routes)
+        return None
+
+
+_WATCHED = {
+    "hub_state": ("hub", "state"),
+    "job_round": ("job", "{job}", "round"),
+    "device_state": ("d", "{device}", "state"),
+    "device_info": ("d", "{device}", "info"),
+    "telemetry": ("d", "{device}", "up", "telemetry"),
+    "event": ("d", "{device}", "up", "event", "{name}"),
+    "request": ("d", "{device}", "up", "req", "{name}"),
+    "reply": ("d", "{device}", "down", "res"),
+    "command": ("d", "{device}", "down", "cmd", "{name}"),
+}
+_DATA = {
+    "slice_chunk": ("job", "{job}", "slice", "{name}"),
+    "upload_chunk": ("d", "{device}", "up"),
+    "repair_chunk": ("d", "{device}", "down"),
+}
+
+
+def _match(levels: list[str], routes: dict[str, tuple[str, ...]]) -> Route | None:
+    for kind, pattern in routes.items():
+        if len(pattern) != len(levels):
+            continue
+        found = {}
+        for want, have in zip(pattern, levels, strict=True):
+            if want.startswith("{"):
+                if not _NAME.match(have):
+                    break
+                found[want[1:-1]] = have
+            elif want != have:
+                break
+        else:
+            return Route(kind, **found)
+    return None
