@@ -5,7 +5,7 @@ import pkgutil
 from functools import cache
 from typing import Any
 
-from wire.messages.commands import AdapterRef, Cancel, LocalWork, Offer, Report
+from wire.messages.commands import Cancel, LocalWork, Offer, Report
 from wire.messages.contract import MAX_MESSAGE_BYTES, MAX_RETAINED_BYTES, Message, decode, encode
 from wire.messages.device import (
     DataSummary,
@@ -15,7 +15,7 @@ from wire.messages.device import (
     TaskProgress,
     Telemetry,
 )
-from wire.messages.hub import BaseRef, HubState, RoundAnnounce
+from wire.messages.hub import AdapterRef, BaseRef, HubState, RoundAnnounce
 from wire.messages.plan import JobKnobs, ModelShape, RungPlan
 from wire.messages.replies import Accepted, BlobInfo, Credit, Refused, Reply, Welcome
 from wire.messages.requests import (

@@ -5,14 +5,8 @@ from typing import Literal
 import msgspec
 
 from wire.messages.contract import Message
+from wire.messages.hub import AdapterRef
 from wire.messages.plan import Role
-
-
-class AdapterRef(msgspec.Struct, frozen=True, kw_only=True):
-    """The manifest of a published adapter; `wire.manifest.AdapterManifest` is its content."""
-
-    sha256: str
-    size_bytes: int
 
 
 class LocalWork(msgspec.Struct, frozen=True, kw_only=True):

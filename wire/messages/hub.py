@@ -34,6 +34,13 @@ class BaseRef(msgspec.Struct, frozen=True, kw_only=True):
     shape: ModelShape
 
 
+class AdapterRef(msgspec.Struct, frozen=True, kw_only=True):
+    """The manifest of a published adapter; `wire.manifest.AdapterManifest` is its content."""
+
+    sha256: str
+    size_bytes: int
+
+
 class RoundAnnounce(Message, frozen=True, kw_only=True):
     """A job and where it stands; retained, so that a device that comes later sees it."""
 
@@ -47,6 +54,6 @@ class RoundAnnounce(Message, frozen=True, kw_only=True):
     ts: float
     knobs: JobKnobs
     base: BaseRef
-    adapter: str | None = None  # sha256 of the adapter's manifest, itself a blob
+    adapter: AdapterRef | None = None
     deadline_ts: float | None = None
     reason: str | None = None

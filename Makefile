@@ -1,0 +1,50 @@
+# One door: people and CI type the same words.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+RUN_ARGS ?=
+
+.PHONY: help setup demo test check bench mosquitto clean
+
+help: ## Show this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+$(VENV)/user.done: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; $$($(PYTHON) --version) is $(PYTHON). Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@echo "Installing (a few minutes the first time; torch alone is about 200 MB)"
+	$(PIP) install -c constraints.txt torch
+	$(PIP) install -c constraints.txt -e '.[train,hub]'
+	@touch $@
+
+$(VENV)/dev.done: $(VENV)/user.done
+	$(PIP) install -c constraints.txt -e '.[train,hub,dev]'
+	@touch $@
+
+setup: $(VENV)/dev.done ## Make .venv with everything for working on the project
+
+demo: $(VENV)/user.done ## Six devices of unequal memory tune one model, about three minutes
+	$(BIN)/lorikeet-hub demo $(RUN_ARGS)
+
+mosquitto:
+	@if command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ]; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mosquitto; \
+	else echo "mosquitto is missing: tests marked 'broker' are skipped. Install it with: sudo apt-get install mosquitto"; fi
+
+test: setup mosquitto ## Run all tests
+	PATH="$$PATH:/usr/sbin" $(BIN)/python -m pytest
+
+check: setup ## Format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup mosquitto ## Measure what the README quotes
+	PATH="$$PATH:/usr/sbin" $(BIN)/python -m bench.spine $(RUN_ARGS)
+
+clean: ## Remove what make made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

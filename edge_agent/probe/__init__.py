@@ -1,0 +1,1 @@
+"""What the device has. The only package that imports psutil."""

@@ -1,0 +1,56 @@
+"""One task on its way through the agent: base, adapter, work, upload, report.
+
+`TaskRun` holds what the supervisor must remember; `Supervisor.advance` moves it on. Each step
+looks at what is there, so a step may be tried again after any interruption.
+"""
+
+import msgspec
+
+from edge_agent.protocol import Finished
+from wire.messages import Evaluation, Offer
+
+
+class TaskRun:
+    """The running task.
+
+    Attributes:
+        offer: what was asked for.
+        ends_at: monotonic time after which the hub doesn't want it any more.
+        stage: base, adapter, work, upload or report.
+    """
+
+    def __init__(self, offer: Offer, now: float) -> None:
+        self.offer = offer
+        self.ends_at = now + offer.deadline_s
+        self.started_at = now
+        self.stage = "base"
+        self.step = 0
+        self.steps = offer.work.steps if offer.work else 0
+        self.loss: float | None = None
+        self.working = False  # the worker has it
+        self.evaluations: list[Evaluation] = []
+        self.finished: Finished | None = None
+        self.update: str | None = None  # sha256 of the packed update
+        self.update_bytes = 0
+        self.uploading = False
+        self.uploaded = False
+        self.reported = False
+        self.failure: str | None = None
+        self.adapter_wait_s = 0.0
+        self.upload_started_at = 0.0
+        self.upload_s = 0.0
+        self.requests: list[str] = []  # ids that end with the task
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the agent was started with."""
+
+    broker: str
+    fleet: str
+    device: str
+    data: list[str]
+    state_folder: str
+    memory_bytes: int | None = None
+    threads: int = 1
+    worker_idle_s: float = 300.0
+    telemetry_s: float = 60.0

@@ -1,0 +1,99 @@
+"""What a device says of itself: state, info, telemetry, events."""
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from edge_agent.probe.machine import cores, machine
+from edge_agent.probe.process import resident_bytes
+from wire.codecs.names import CODEC_NAMES
+from wire.messages import DeviceEvent, DeviceInfo, DeviceState, Telemetry, encode
+from wire.messages.device import State
+from wire.version import LORIKEET_VERSION, WIRE_VERSION
+
+if TYPE_CHECKING:
+    from edge_agent.agent import Supervisor
+
+#: Progress is shown this often while a task runs.
+PROGRESS_S = 2.0
+
+
+class Teller:
+    """Publishes a supervisor's documents."""
+
+    def __init__(self, agent: "Supervisor") -> None:
+        self._agent = agent
+        self._next_telemetry = 0.0
+        self._next_progress = 0.0
+
+    def state(self, state: State, reason: str | None = None) -> None:
+        """Publish the retained state."""
+        agent = self._agent
+        message = DeviceState(state=state, session=agent.session, ts=time.time(), reason=reason)
+        topic = agent.topics.device_state(agent.settings.device)
+        agent.link.publish(topic, encode(message), message.QOS, retain=True)
+
+    def info(self) -> None:
+        """Publish the retained description: memory, codecs, the rung in each job."""
+        agent = self._agent
+        message = DeviceInfo(
+            session=agent.session,
+            ts=time.time(),
+            agent_version=LORIKEET_VERSION,
+            wire_version=WIRE_VERSION,
+            machine=machine(),
+            cores=cores(),
+            memory_limit_bytes=agent.limit.limit_bytes,
+            memory_reason=agent.limit.reason,
+            codecs=list(CODEC_NAMES),
+            data=agent.data,
+            plans=agent.jobs.plans,
+        )
+        topic = agent.topics.device_info(agent.settings.device)
+        agent.link.publish(topic, encode(message), message.QOS, retain=True)
+
+    def progress(self) -> None:
+        """Publish a snapshot if the last one is old enough."""
+        if time.monotonic() >= self._next_progress:
+            self.telemetry()
+
+    def telemetry(self) -> None:
+        """Publish a snapshot now."""
+        agent = self._agent
+        now = time.monotonic()
+        self._next_progress = now + PROGRESS_S
+        self._next_telemetry = now + agent.settings.telemetry_s
+        if not agent.welcomed:
+            return
+        message = Telemetry(
+            session=agent.session,
+            ts=time.time(),
+            supervisor_rss_bytes=resident_bytes(os.getpid()) or 0,
+            worker_rss_bytes=agent.worker.resident_bytes,
+            bytes_up=agent.link.bytes_up,
+            bytes_down=agent.link.bytes_down,
+            task=agent.progress(),
+        )
+        topic = agent.topics.telemetry(agent.settings.device)
+        agent.link.publish(topic, encode(message), message.QOS)
+
+    def event(self, kind: str, detail: str) -> None:
+        """Publish something worth keeping."""
+        agent = self._agent
+        offer = agent.task.offer if agent.task else None
+        message = DeviceEvent(
+            type=kind,
+            session=agent.session,
+            ts=time.time(),
+            detail=detail,
+            job=offer.job if offer else None,
+            round=offer.round if offer else None,
+            task=offer.task if offer else None,
+        )
+        topic = agent.topics.event(agent.settings.device, kind)
+        agent.link.publish(topic, encode(message), message.QOS)
+
+    def tick(self, now: float) -> None:
+        """Publish the snapshot that is due."""
+        if now >= self._next_telemetry:
+            self.telemetry()

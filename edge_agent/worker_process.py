@@ -1,0 +1,102 @@
+"""The worker as the supervisor sees it: a child process that takes commands and reports events."""
+
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from edge_agent.probe.process import peak_bytes, resident_bytes
+from edge_agent.protocol import Command, Event
+from edge_agent.worker_env import worker_environment
+
+log = logging.getLogger(__name__)
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Event)
+
+
+class WorkerEvent(msgspec.Struct, frozen=True):
+    """The worker reported."""
+
+    worker: int  # pid: an event of a worker that was replaced is of no interest
+    event: Event
+
+
+class WorkerDied(msgspec.Struct, frozen=True):
+    """The worker's process ended. ``code`` is negative for a signal: -9 is often the kernel."""
+
+    worker: int
+    code: int
+
+
+class WorkerProcess:
+    """One worker; ended for good by `stop` or by its own death."""
+
+    def __init__(
+        self, threads: int, log_file: Path, deliver: Callable[[WorkerEvent | WorkerDied], None]
+    ) -> None:
+        self._deliver = deliver
+        self.peak_bytes = 0
+        self.resident_bytes = 0
+        with log_file.open("ab") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "edge_agent.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=worker_environment(threads),
+            )
+        assert self._process.stdin is not None  # noqa: S101  (both are pipes: see above)
+        assert self._process.stdout is not None  # noqa: S101
+        self._stdin: IO[bytes] = self._process.stdin
+        self._stdout: IO[bytes] = self._process.stdout
+        self.pid = self._process.pid
+        self._reader = threading.Thread(target=self._read, name="worker-reader", daemon=True)
+        self._reader.start()
+
+    def send(self, command: Command) -> None:
+        """Give the worker something to do; a dead worker is reported by `WorkerDied` instead."""
+        try:
+            self._stdin.write(_encoder.encode(command) + b"\n")
+            self._stdin.flush()
+        except (BrokenPipeError, ValueError):
+            log.info("the worker ended before it took %s", type(command).__name__)
+
+    def sample(self) -> int:
+        """Measure the worker's memory; return what is resident, in bytes."""
+        self.resident_bytes = resident_bytes(self.pid) or 0
+        self.peak_bytes = max(self.peak_bytes, peak_bytes(self.pid) or 0, self.resident_bytes)
+        return self.resident_bytes
+
+    def kill(self) -> None:
+        """End it now; `WorkerDied` follows."""
+        self._process.kill()
+
+    def stop(self, timeout_s: float = 3.0) -> None:
+        """End it in good order, then by force. Its pipes are closed when this returns."""
+        self.sample()
+        try:
+            self._stdin.close()
+        except BrokenPipeError:
+            log.debug("the worker had closed its end")
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join(timeout_s)
+
+    def _read(self) -> None:
+        with self._stdout as lines:
+            for line in lines:
+                try:
+                    event = _decoder.decode(line)
+                except msgspec.DecodeError as error:
+                    log.warning("the worker wrote something unreadable: %s", error)
+                    continue
+                self._deliver(WorkerEvent(self.pid, event))
+        self._deliver(WorkerDied(self.pid, self._process.wait()))

@@ -1,0 +1,1 @@
+"""How updates become the next global adapter: pure maths, streamed layer by layer from disk."""

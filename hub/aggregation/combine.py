@@ -1,0 +1,113 @@
+"""The next global adapter from the updates of a round, one layer at a time.
+
+Updates rest on disk. For each layer, in sorted order, just that layer is read from each update, in
+device-id order, so that neither memory nor the result depends on how many there are or who came
+first.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from hub.aggregation.contract import (
+    AggregationError,
+    Array,
+    Contribution,
+    FactorRule,
+    Factors,
+    FactorsUpdate,
+    GlobalAdapter,
+    ProductRule,
+    VectorUpdate,
+)
+from wire.manifest import AdapterManifest
+from wire.tensors import PackedFile
+
+
+@dataclass(frozen=True)
+class Combined:
+    """The new global adapter's tensors. A part is None when nobody contributed to it."""
+
+    lora: dict[str, Array] | None
+    prompt: dict[str, Array] | None
+
+
+def combine(
+    current: GlobalAdapter,
+    contributions: Sequence[Contribution],
+    product: ProductRule,
+    factor: FactorRule,
+) -> Combined:
+    """Combine a round's updates; the inputs are not changed.
+
+    Args:
+        current: the published adapter, as the devices decoded it.
+        contributions: in any order; weights count within LoRA and within prompts.
+        product: how LoRA factors are combined.
+        factor: how soft prompts are combined.
+
+    Raises:
+        AggregationError: a device contributed twice, or to a part that the adapter lacks.
+        wire.errors.MalformedError: a blob isn't what was accepted.
+    """
+    ordered = sorted(contributions, key=lambda one: (one.kind, one.device))
+    for first, second in pairwise(ordered):
+        if (first.kind, first.device) == (second.kind, second.device):
+            raise AggregationError(
+                f"device {first.device} contributed twice; pass one update per device."
+            )
+    lora = [one for one in ordered if one.kind == "lora"]
+    prompt = [one for one in ordered if one.kind == "prompt"]
+    return Combined(
+        lora=_combine_lora(current, lora, product) if lora else None,
+        prompt=_combine_prompt(current, prompt, factor) if prompt else None,
+    )
+
+
+def _combine_lora(
+    current: GlobalAdapter, contributions: list[Contribution], rule: ProductRule
+) -> dict[str, Array]:
+    if current.lora is None:
+        raise AggregationError("there are LoRA updates, but the global adapter has no LoRA part.")
+    manifest = current.manifest
+    tensors: dict[str, Array] = {}
+    for target in sorted(manifest.shapes):
+        whole = _read(current.lora, manifest, manifest.rank, target)
+        combined = rule.combine(whole, _layer(contributions, manifest, target))
+        tensors[f"{target}.lora_A"], tensors[f"{target}.lora_B"] = combined.a, combined.b
+    return tensors
+
+
+def _layer(
+    contributions: list[Contribution], manifest: AdapterManifest, target: str
+) -> Iterator[FactorsUpdate]:
+    for one in contributions:
+        start = None
+        if one.start is not None:
+            start = _read(one.start, manifest, manifest.rank, target).leading(one.rank)
+        delta = _read(one.update, manifest, one.rank, target)
+        yield FactorsUpdate(weight=one.weight, delta=delta, start=start)
+
+
+def _combine_prompt(
+    current: GlobalAdapter, contributions: list[Contribution], rule: FactorRule
+) -> dict[str, Array]:
+    if current.prompt is None:
+        raise AggregationError("there are prompt updates, but the global adapter has no prompt.")
+    expected = current.manifest.expected_prompt()
+
+    def read(path: Path) -> Array:
+        with PackedFile.open(path, expected) as packed:
+            return packed.get("prompt")
+
+    # A prompt's difference is added as it is, whichever prompt it started from.
+    updates = (VectorUpdate(one.weight, read(one.update)) for one in contributions)
+    return {"prompt": rule.combine(read(current.prompt), updates)}
+
+
+def _read(path: Path, manifest: AdapterManifest, rank: int, target: str) -> Factors:
+    # Opened anew for each layer: pages of a mapped file count as resident until it is closed, and
+    # a round may have more updates than a process may have open files.
+    with PackedFile.open(path, manifest.expected_lora(rank)) as packed:
+        return Factors(packed.get(f"{target}.lora_A"), packed.get(f"{target}.lora_B"))

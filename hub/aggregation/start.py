@@ -1,0 +1,45 @@
+"""The global adapter before the first round: it changes nothing yet, and every part can learn.
+
+LoRA starts as in Hu et al. 2021 (arXiv 2106.09685, section 4.1): random A, B = 0. Here the rows of
+A are orthonormal, the form that every later round has. The soft prompt is drawn at the scale at
+which the Llama family initialises its embeddings; the first norm of the model removes the scale,
+so that only the direction matters, and a small start is one that training turns quickly.
+"""
+
+import numpy as np
+
+from hub.aggregation.basis import complete, seed_of
+from hub.aggregation.contract import Array
+from wire.manifest import AdapterManifest
+
+#: Standard deviation of the first soft prompt: `initializer_range` of the Llama family.
+PROMPT_STD = 0.02
+
+
+def lora_start(manifest: AdapterManifest, seed: int) -> dict[str, Array]:
+    """Return the first factors of every target, by tensor name.
+
+    Args:
+        manifest: gives rank R and shapes.
+        seed: the job's; with the target's name it fixes each A.
+
+    Returns:
+        ``lora_A`` (R, in) with rows of unit norm, orthogonal as long as R <= in; ``lora_B``
+        (out, R) of zeros.
+    """
+    tensors: dict[str, Array] = {}
+    for target, shape in sorted(manifest.shapes.items()):
+        nothing = np.empty((0, shape.inputs), dtype=np.float64)
+        rows = complete(nothing, manifest.rank, nothing, seed_of(seed, target))
+        tensors[f"{target}.lora_A"] = rows.astype(np.float32)
+        tensors[f"{target}.lora_B"] = np.zeros((shape.outputs, manifest.rank), dtype=np.float32)
+    return tensors
+
+
+def prompt_start(manifest: AdapterManifest, seed: int) -> dict[str, Array]:
+    """Return the first soft prompt, (tokens, hidden), under its tensor name; empty without one."""
+    if manifest.tokens == 0:
+        return {}
+    rng = np.random.default_rng(seed_of(seed, "prompt"))
+    drawn = rng.standard_normal((manifest.tokens, manifest.hidden_size)) * PROMPT_STD
+    return {"prompt": drawn.astype(np.float32)}

@@ -1,0 +1,1 @@
+"""The demo's own parts: a small base, private texts, a live view and a report."""

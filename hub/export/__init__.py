@@ -1,0 +1,1 @@
+"""The global adapter in formats that other tools read."""

@@ -1,0 +1,1 @@
+"""Who is there: sessions, liveness, what each device said of itself."""

@@ -1,0 +1,125 @@
+"""One live session for each device id, pure: the clock is an argument.
+
+Two machines with one id would take each other's tasks. The one that came first stays; before
+the later one is refused, the first is asked whether it is still there, so that a machine that
+lost its power and came back isn't locked out by its own shadow.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from wire.messages import DeviceInfo, DeviceState, Telemetry
+
+#: How long the first session has to answer before its place is given away.
+PROBE_S = 5.0
+
+
+class Device(msgspec.Struct, kw_only=True):
+    """What the hub knows of a device now."""
+
+    id: str
+    first_seen: float
+    last_seen: float
+    session: str | None = None  # the accepted one, None when it is gone
+    state: str = "lost"
+    info: DeviceInfo | None = None
+    telemetry: Telemetry | None = None
+    bytes_up: int = 0
+    bytes_down: int = 0
+    peak_bytes: int = 0
+
+
+class Probe(msgspec.Struct, kw_only=True):
+    """A later session that waits while the first one is asked."""
+
+    challenger: str
+    hello: str  # the challenger's request
+    until: float
+
+
+Decision = Literal["welcome", "probe", "wait", "refuse"]
+
+
+class Sessions:
+    """The devices of a fleet.
+
+    Args:
+        devices: as read from the store after a restart; sessions among them count as live.
+    """
+
+    def __init__(self, devices: list[Device] | None = None) -> None:
+        self.devices = {device.id: device for device in devices or []}
+        self._probes: dict[str, Probe] = {}
+
+    def hello(self, device_id: str, session: str, request: str, now: float) -> Decision:
+        """Decide on a greeting.
+
+        Returns:
+            welcome: it is the device's session from now on.
+            probe: another session is known; ask it for a `Report`, and see `expired`.
+            wait: the probe is still under way.
+            refuse: the other session answered, and stays.
+        """
+        device = self.devices.get(device_id)
+        if device is None:
+            device = Device(id=device_id, first_seen=now, last_seen=now)
+            self.devices[device_id] = device
+        probe = self._probes.get(device_id)
+        if device.session in (None, session):
+            device.session, device.state, device.last_seen = session, "ready", now
+            if probe is not None and probe.challenger != session:
+                return "welcome"  # `refused` tells the challenger
+            self._probes.pop(device_id, None)
+            return "welcome"
+        if probe is None:
+            self._probes[device_id] = Probe(
+                challenger=session, hello=request, until=now + PROBE_S
+            )
+            return "probe"
+        if probe.challenger == session:
+            probe.hello = request
+            return "wait"
+        return "refuse"
+
+    def refused(self, device_id: str) -> Probe | None:
+        """The first session has answered: return (and forget) the challenger to refuse."""
+        return self._probes.pop(device_id, None)
+
+    def expired(self, now: float) -> list[tuple[str, Probe]]:
+        """Return the challengers whose predecessor didn't answer; they are the sessions now."""
+        over = [(device, p) for device, p in self._probes.items() if now >= p.until]
+        for device_id, probe in over:
+            del self._probes[device_id]
+            device = self.devices[device_id]
+            device.session, device.state, device.last_seen = probe.challenger, "ready", now
+        return over
+
+    def on_state(self, device_id: str, message: DeviceState, now: float) -> Decision | None:
+        """Take a state. A will of any other session than the accepted one changes nothing.
+
+        Returns:
+            ``welcome`` if an accepted session came back, ``refuse`` if the accepted one is gone,
+            None otherwise.
+        """
+        device = self.devices.get(device_id)
+        if device is None or device.session != message.session:
+            return None
+        was = device.state
+        device.state, device.last_seen = message.state, now
+        if message.state in ("lost", "disconnected"):
+            device.session = None
+            return "refuse"
+        return "welcome" if was in ("lost", "disconnected") else None
+
+    def owns(self, device_id: str, session: str, now: float) -> bool:
+        """Return whether a message's session is the accepted one, and note that it lives."""
+        device = self.devices.get(device_id)
+        if device is None or device.session != session:
+            return False
+        device.last_seen = now
+        return True
+
+    def live(self) -> list[Device]:
+        """Return the devices that are connected, by id."""
+        return [d for _, d in sorted(self.devices.items()) if d.session is not None]

@@ -1,0 +1,115 @@
+"""The manifest of a published adapter: which blobs hold it, and the shapes they must have.
+
+It is a blob itself; `wire.messages.RoundAnnounce` and offers name it by its sha256.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from wire.errors import MalformedError, TooLargeError
+from wire.topics import check_name
+
+MAX_MANIFEST_BYTES = 1024 * 1024
+
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+Dimension = Annotated[int, msgspec.Meta(ge=1, le=2**20)]
+TargetName = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_.-]{1,230}\Z")]
+Rank = Annotated[int, msgspec.Meta(ge=0, le=4096)]
+Tokens = Annotated[int, msgspec.Meta(ge=0, le=4096)]
+
+
+class TargetShape(
+    msgspec.Struct, frozen=True, kw_only=True, rename={"inputs": "in", "outputs": "out"}
+):
+    """The sizes of a linear layer that LoRA factors are added to; its weight is (out, in)."""
+
+    inputs: Dimension
+    outputs: Dimension
+
+
+class AdapterPart(msgspec.Struct, frozen=True, kw_only=True):
+    """One blob of the adapter: a packed tensor set (`wire.tensors`)."""
+
+    name: Literal["lora", "prompt"]
+    sha256: Sha256
+    size_bytes: Annotated[int, msgspec.Meta(ge=1, le=2**36)]
+    codec: Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
+    slice: Annotated[int, msgspec.Meta(ge=0, le=4095)] = 0  # rank slices, most important first
+
+
+class AdapterManifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What an adapter is made of.
+
+    ``round`` is the one after which it was published, 0 for the start. ``rank`` is that of every
+    target's factors, 0 without LoRA; ``tokens`` is the soft prompt's length, 0 without one.
+    """
+
+    job: str
+    round: Annotated[int, msgspec.Meta(ge=0)]
+    base: Sha256  # digest of the base model's manifest
+    rank: Rank
+    tokens: Tokens
+    shapes: dict[TargetName, TargetShape]
+    hidden_size: Dimension
+    parts: Annotated[list[AdapterPart], msgspec.Meta(max_length=4096)]
+
+    def __post_init__(self) -> None:
+        check_name(self.job, "the manifest's job")
+        keys = [(part.name, part.slice) for part in self.parts]
+        if len(set(keys)) != len(keys):
+            raise MalformedError("a manifest names a part twice; each slice has one blob.")
+        names = {part.name for part in self.parts}
+        if "lora" in names and not (self.rank and self.shapes):
+            raise MalformedError(
+                f"a manifest has LoRA parts, but rank {self.rank} and {len(self.shapes)} targets."
+            )
+        if "prompt" in names and not self.tokens:
+            raise MalformedError("a manifest has a prompt part, but a prompt of 0 tokens.")
+
+    def expected_lora(self, rank: int) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every factor at a rank, by tensor name.
+
+        Returns:
+            ``{target}.lora_A`` (rank, in) and ``{target}.lora_B`` (out, rank); empty at rank 0.
+        """
+        if rank == 0:
+            return {}
+        shapes: dict[str, tuple[int, ...]] = {}
+        for target, shape in self.shapes.items():
+            shapes[f"{target}.lora_A"] = (rank, shape.inputs)
+            shapes[f"{target}.lora_B"] = (shape.outputs, rank)
+        return shapes
+
+    def expected_prompt(self) -> dict[str, tuple[int, ...]]:
+        """Return the soft prompt's shape (tokens, hidden) by tensor name; empty without one."""
+        return {"prompt": (self.tokens, self.hidden_size)} if self.tokens else {}
+
+    def encode(self) -> bytes:
+        """Return the manifest as JSON bytes; equal manifests give equal bytes.
+
+        Raises:
+            TooLargeError: more than `MAX_MANIFEST_BYTES`.
+            MalformedError: a value is out of bounds; no receiver would take it.
+        """
+        payload = msgspec.json.encode(self, order="deterministic")
+        type(self).decode(payload)
+        return payload
+
+    @classmethod
+    def decode(cls, payload: bytes) -> "AdapterManifest":
+        """Read a manifest.
+
+        Raises:
+            TooLargeError: more than `MAX_MANIFEST_BYTES`; nothing was parsed.
+            MalformedError: not JSON, a field is missing, mistyped or out of bounds, or the parts
+                contradict rank, targets or prompt.
+        """
+        if len(payload) > MAX_MANIFEST_BYTES:
+            raise TooLargeError(
+                f"a manifest has {len(payload)} bytes; at most {MAX_MANIFEST_BYTES} are read."
+            )
+        try:
+            return msgspec.json.decode(payload, type=cls)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise MalformedError(f"not an adapter's manifest: {error}") from error
