@@ -133,6 +133,7 @@ class Supervisor:
                 self._tick(time.monotonic())
         finally:
             self.worker.stop()
+            self.collector.flush()
             if self.welcomed:
                 self.teller.state("disconnected", "stopped")
             self.link.stop()

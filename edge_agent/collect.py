@@ -50,6 +50,11 @@ class Collector:
             self._wants[key] = _Want(sha256, self._store.partial(sha256, size_bytes), now)
         return False
 
+    def flush(self) -> None:
+        """Make what was gathered so far survive a restart."""
+        for want in self._wants.values():
+            want.partial.flush()
+
     def drop(self, sha256: str) -> None:
         """Stop gathering a blob and forget what came of it."""
         want = self._wants.pop(bytes.fromhex(sha256)[:8], None)

@@ -9,6 +9,8 @@ Array64 = NDArray[np.float64]
 
 # A candidate that lies further than this inside what is there already is not a new direction.
 _NEW_PART = 0.5
+# In the last dimensions nearly all of a random direction lies inside.
+_ANY_PART = 1e-6
 
 
 def complete(rows: Array64, count: int, candidates: Array64, seed: int) -> Array64:
@@ -26,31 +28,19 @@ def complete(rows: Array64, count: int, candidates: Array64, seed: int) -> Array
     Returns:
         (count, width).
     """
-    width = rows.shape[1]
+    filled, width = rows.shape[0], int(rows.shape[1])
+    free = min(count, width)  # rows that can be orthogonal
     basis = np.empty((count, width), dtype=np.float64)
-    filled = rows.shape[0]
     basis[:filled] = rows
+    for candidate in candidates:
+        if filled < free:
+            filled += _append(candidate, basis, filled, _NEW_PART)
     rng = np.random.default_rng(seed)
-    preferred = iter(candidates)
-    while filled < count:
-        candidate = next(preferred, None)
-        random = candidate is None
-        if candidate is None:
-            candidate = rng.standard_normal(width)
-        norm = float(np.linalg.norm(candidate))
-        if norm == 0 or (filled >= width and not random):
-            continue
-        row = candidate / norm
-        if filled < width:
-            row = _outside(row, basis[:filled])
-            left = float(np.linalg.norm(row))
-            # In the last dimensions nearly all of a random direction lies inside the span.
-            if left < (1e-6 if random else _NEW_PART):
-                continue
-            row = _outside(row / left, basis[:filled])
-            row /= np.linalg.norm(row)
-        basis[filled] = row
-        filled += 1
+    while filled < free:
+        filled += _append(rng.standard_normal(width), basis, filled, _ANY_PART)
+    for spare in range(filled, count):
+        row = rng.standard_normal(width)
+        basis[spare] = row / np.linalg.norm(row)
     return basis
 
 
@@ -58,6 +48,20 @@ def seed_of(seed: int, name: str) -> int:
     """Return a seed for one named tensor of a job: the same on every machine."""
     digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
     return int.from_bytes(digest[:8], "little")
+
+
+def _append(direction: Array64, basis: Array64, filled: int, new_part: float) -> bool:
+    """Put the part outside the first ``filled`` rows behind them, if it is large enough."""
+    norm = float(np.linalg.norm(direction))
+    if norm == 0:
+        return False
+    row = _outside(direction / norm, basis[:filled])
+    left = float(np.linalg.norm(row))
+    if left < new_part:
+        return False
+    row = _outside(row / left, basis[:filled])  # twice is enough: the first time rounds
+    basis[filled] = row / np.linalg.norm(row)
+    return True
 
 
 def _outside(row: Array64, basis: Array64) -> Array64:

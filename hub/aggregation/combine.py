@@ -6,6 +6,7 @@ first.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +24,9 @@ from hub.aggregation.contract import (
 )
 from wire.manifest import AdapterManifest
 from wire.tensors import PackedFile
+
+#: Packed files that stay open from layer to layer.
+KEPT_OPEN = 64
 
 
 @dataclass(frozen=True)
@@ -72,22 +76,58 @@ def _combine_lora(
         raise AggregationError("there are LoRA updates, but the global adapter has no LoRA part.")
     manifest = current.manifest
     tensors: dict[str, Array] = {}
-    for target in sorted(manifest.shapes):
-        whole = _read(current.lora, manifest, manifest.rank, target)
-        combined = rule.combine(whole, _layer(contributions, manifest, target))
-        tensors[f"{target}.lora_A"], tensors[f"{target}.lora_B"] = combined.a, combined.b
+    with _Factors(manifest) as factors:
+        for target in sorted(manifest.shapes):
+            whole = factors.read(current.lora, manifest.rank, target)
+            combined = rule.combine(whole, _layer(contributions, factors, manifest.rank, target))
+            tensors[f"{target}.lora_A"], tensors[f"{target}.lora_B"] = combined.a, combined.b
     return tensors
 
 
 def _layer(
-    contributions: list[Contribution], manifest: AdapterManifest, target: str
+    contributions: list[Contribution], factors: "_Factors", full_rank: int, target: str
 ) -> Iterator[FactorsUpdate]:
     for one in contributions:
         start = None
         if one.start is not None:
-            start = _read(one.start, manifest, manifest.rank, target).leading(one.rank)
-        delta = _read(one.update, manifest, one.rank, target)
+            start = factors.read(one.start, full_rank, target)
+        delta = factors.read(one.update, one.rank, target)
         yield FactorsUpdate(weight=one.weight, delta=delta, start=start)
+
+
+class _Factors:
+    """Reads single layers of packed files, the first few of which stay open.
+
+    Checking a header takes milliseconds, which every layer would repeat; but a round may have
+    more updates than a process may have open files, and headers take memory too.
+    """
+
+    def __init__(self, manifest: AdapterManifest) -> None:
+        self._manifest = manifest
+        self._open: dict[tuple[Path, int], PackedFile] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "_Factors":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def read(self, path: Path, rank: int, target: str) -> Factors:
+        """Return one layer's factors of a packed file whose factors have this rank."""
+        key = (path, rank)
+        if key in self._open:
+            return _factors(self._open[key], target)
+        packed = PackedFile.open(path, self._manifest.expected_lora(rank))
+        if len(self._open) < KEPT_OPEN:
+            self._open[key] = self._stack.enter_context(packed)
+            return _factors(packed, target)
+        with packed:
+            return _factors(packed, target)
+
+
+def _factors(packed: PackedFile, target: str) -> Factors:
+    return Factors(packed.get(f"{target}.lora_A"), packed.get(f"{target}.lora_B"))
 
 
 def _combine_prompt(
@@ -104,10 +144,3 @@ def _combine_prompt(
     # A prompt's difference is added as it is, whichever prompt it started from.
     updates = (VectorUpdate(one.weight, read(one.update)) for one in contributions)
     return {"prompt": rule.combine(read(current.prompt), updates)}
-
-
-def _read(path: Path, manifest: AdapterManifest, rank: int, target: str) -> Factors:
-    # Opened anew for each layer: pages of a mapped file count as resident until it is closed, and
-    # a round may have more updates than a process may have open files.
-    with PackedFile.open(path, manifest.expected_lora(rank)) as packed:
-        return Factors(packed.get(f"{target}.lora_A"), packed.get(f"{target}.lora_B"))

@@ -12,13 +12,14 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hub.errors import HubError
 from wire.manifest import AdapterManifest
 
 Array = NDArray[np.float32]
 Kind = Literal["lora", "prompt"]
 
 
-class AggregationError(Exception):
+class AggregationError(HubError):
     """Updates that can't be combined: a mistake of the hub, or a blob that changed on disk."""
 
 

@@ -80,8 +80,9 @@ class _Sum:
         self._stacked += b.shape[1]
         # Beyond this the matrix takes less memory than the stacks, however many updates follow.
         if self._stacked > min(self._out, self._width):
-            self._dense = np.hstack(self._columns) @ np.vstack(self._rows)
-            self._columns, self._rows = [], []
+            self._dense = np.zeros((self._out, self._width), dtype=np.float64)
+            while self._columns:
+                self._dense += self._columns.pop(0) @ self._rows.pop(0)
 
     def components(self) -> tuple[Array64, Array64, Array64]:
         """Return the thin SVD of the sum: U, singular values in falling order, Vᵀ."""

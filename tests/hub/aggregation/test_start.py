@@ -1,14 +1,18 @@
 """The adapter before round 1: it changes nothing, and every part can learn."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from hub.aggregation.start import lora_start, prompt_start
 from wire.manifest import AdapterManifest
 
+MakeManifest = Callable[..., AdapterManifest]
+
 
 @pytest.fixture
-def manifest(make_manifest) -> AdapterManifest:  # type: ignore[no-untyped-def]
+def manifest(make_manifest: MakeManifest) -> AdapterManifest:
     return make_manifest(rank=4, shapes={"q": (6, 9), "tiny": (5, 3)}, tokens=50, hidden=40)
 
 
@@ -36,7 +40,9 @@ def test_rows_of_a_are_orthogonal_and_of_unit_length(manifest: AdapterManifest) 
     np.testing.assert_allclose(np.linalg.norm(tensors["tiny.lora_A"], axis=1), 1, atol=1e-6)
 
 
-def test_the_seed_and_the_name_fix_it(manifest: AdapterManifest, make_manifest) -> None:  # type: ignore[no-untyped-def]
+def test_the_seed_and_the_name_fix_it(
+    manifest: AdapterManifest, make_manifest: MakeManifest
+) -> None:
     first = lora_start(manifest, 7)
     np.testing.assert_array_equal(first["q.lora_A"], lora_start(manifest, 7)["q.lora_A"])
     assert not np.array_equal(first["q.lora_A"], lora_start(manifest, 8)["q.lora_A"])
@@ -54,5 +60,5 @@ def test_the_prompt_has_the_scale_of_fresh_embeddings(manifest: AdapterManifest)
     np.testing.assert_array_equal(prompt, prompt_start(manifest, 7)["prompt"])
 
 
-def test_a_job_without_a_prompt_has_none(make_manifest) -> None:  # type: ignore[no-untyped-def]
+def test_a_job_without_a_prompt_has_none(make_manifest: MakeManifest) -> None:
     assert prompt_start(make_manifest(rank=2, shapes={"q": (4, 4)}), 7) == {}

@@ -32,7 +32,7 @@ def test_a_product_rule_keeps_shapes_and_types(rule: ProductRule) -> None:
     update = Factors(np.ones((1, 5), np.float32), np.ones((4, 1), np.float32))
     combined = rule.combine(current, iter([FactorsUpdate(1, update), FactorsUpdate(2, update)]))
     assert (combined.a.shape, combined.b.shape) == ((2, 5), (4, 2))
-    assert (combined.a.dtype, combined.b.dtype) == (np.float32, np.float32)
+    assert {combined.a.dtype.name, combined.b.dtype.name} == {"float32"}
     assert combined.a.flags.c_contiguous
     assert combined.b.flags.c_contiguous
 

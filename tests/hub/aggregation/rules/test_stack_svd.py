@@ -32,7 +32,7 @@ def test_a_small_device_keeps_the_components_that_it_did_not_train() -> None:
     y = FactorsUpdate(3, delta([[0] * 3] * 2, [[0, 0, 0], [0, 2, 0]]))
     combined = RULE.combine(DIAGONAL, [x, y])
     np.testing.assert_allclose(combined.a, E[:2], atol=1e-6)
-    np.testing.assert_allclose(combined.b, [[4.5, 0], [0, 3.5], [0, 0]], atol=1e-6)
+    np.testing.assert_allclose(combined.b, E[:, :2] * [4.5, 3.5], atol=1e-6)
 
 
 def test_components_come_in_order_of_their_singular_values() -> None:
@@ -96,6 +96,15 @@ def test_more_columns_than_the_layer_has_rows_give_the_same_mean() -> None:
     updates = [FactorsUpdate(2, delta([[0] * 3] * 2, [[k, 0, 0], [0] * 3])) for k in range(5)]
     np.testing.assert_allclose(
         product(RULE.combine(DIAGONAL, updates)), np.diag([6, 2, 0]), atol=1e-6
+    )
+
+
+def test_large_updates_that_cancel_leave_the_small_rest() -> None:
+    # 4 + 1e8 is 1e8 in float32; in float64 the mean of 4 + 1e8 and 4 − 1e8 is 4.
+    x = FactorsUpdate(1, delta([[0, 0, 0]], [[1e8, 0, 0]]))
+    y = FactorsUpdate(1, delta([[0, 0, 0]], [[-1e8, 0, 0]]))
+    np.testing.assert_allclose(
+        product(RULE.combine(DIAGONAL, [x, y])), np.diag([4, 2, 0]), atol=1e-5
     )
 
 

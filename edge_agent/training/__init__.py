@@ -1,0 +1,1 @@
+"""Local training: data, tokens, base, adapter, loss. Only `data` may be imported without torch."""

@@ -1,0 +1,130 @@
+"""Text to rows of token ids, and rows to seeded batches.
+
+Text without a prompt is joined and cut into full rows, with the end-of-text token between pieces,
+so that no step is spent on padding. An example with a prompt has a row of its own; its loss is
+taken on the response only.
+"""
+
+import random
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from edge_agent.errors import DataError
+from edge_agent.training.data import Example
+
+#: The label of a position on which no loss is taken (PyTorch's cross entropy skips it).
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sequence: at most ``seq_len`` token ids, and as many labels."""
+
+    ids: array[int]
+    labels: array[int]
+
+    @property
+    def targets(self) -> int:
+        """How many positions a loss is taken on; the first is never predicted."""
+        return sum(label != IGNORED for label in self.labels[1:])
+
+
+class Encoder:
+    """A tokenizer's rules: chat template if it has one, special tokens where it sets them."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        begin = tokenizer.bos_token_id
+        self._start = [begin] if begin is not None and begin in tokenizer("").input_ids else []
+        self._end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+
+    def rows(self, examples: Sequence[Example], seq_len: int) -> list[Row]:
+        """Return the examples as rows, in their order; joined text comes last.
+
+        Args:
+            examples: as drawn.
+            seq_len: the longest row, in tokens, at least 2.
+
+        Raises:
+            DataError: no row has a token to predict.
+        """
+        rows: list[Row] = []
+        joined = array("i")
+        for example in examples:
+            if example.prompt is None:
+                joined.extend(self._start + self._ids(example.text) + self._end)
+            else:
+                rows.append(self._answer(example.prompt, example.text, seq_len))
+        pieces = (joined[at : at + seq_len] for at in range(0, len(joined), seq_len))
+        rows.extend(Row(piece, piece) for piece in pieces)
+        usable = [row for row in rows if row.targets]
+        if examples and not usable:
+            raise DataError(
+                f"none of {len(examples)} examples has a token to learn within {seq_len} tokens. "
+                "Raise local.seq_len, or shorten the prompts."
+            )
+        return usable
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False).input_ids
+        return ids
+
+    def _answer(self, prompt: str, response: str, seq_len: int) -> Row:
+        if self._tokenizer.chat_template:
+            asked, answered = self._chat(prompt, response)
+            question, answer = self._ids(asked), self._ids(answered)
+        else:
+            question = self._start + self._ids(prompt + "\n")
+            answer = self._ids(response) + self._end
+        ids = (question + answer)[:seq_len]
+        labels = ([IGNORED] * len(question) + answer)[:seq_len]
+        return Row(array("i", ids), array("i", labels))
+
+    def _chat(self, prompt: str, response: str) -> tuple[str, str]:
+        """Return what the model sees before it answers, and the answer as the template ends it."""
+        turns = [{"role": "user", "content": prompt}]
+        render = self._tokenizer.apply_chat_template
+        asked: str = render(turns, tokenize=False, add_generation_prompt=True)
+        turns.append({"role": "assistant", "content": response})
+        whole: str = render(turns, tokenize=False)
+        if whole.startswith(asked):
+            return asked, whole[len(asked) :]
+        return asked, response + (self._tokenizer.eos_token or "")
+
+
+def batches(
+    rows: Sequence[Row], batch: int, steps: int, seed: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield one batch a step: every row once before any comes again, in an order the seed fixes.
+
+    Yields:
+        ids and labels, (rows, tokens) int64, padded on the right to the longest row; ``batch`` is
+        lowered to the number of rows.
+    """
+    rng = random.Random(seed)  # noqa: S311 - an order, not a secret
+    size = min(batch, len(rows))
+    waiting: list[Row] = []
+    for _ in range(steps):
+        while len(waiting) < size:
+            waiting += rng.sample(rows, len(rows))
+        yield padded(waiting[:size])
+        del waiting[:size]
+
+
+def padded(rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return rows as ids and labels, (rows, longest) int64.
+
+    Padding stands on the right and has no label, so that under causal attention it changes no
+    other position and no mask is needed; its id is 0, which every vocabulary has.
+    """
+    longest = max(len(row.ids) for row in rows)
+    ids = torch.zeros(len(rows), longest, dtype=torch.int64)
+    labels = torch.full((len(rows), longest), IGNORED, dtype=torch.int64)
+    for index, row in enumerate(rows):
+        ids[index, : len(row.ids)] = torch.tensor(row.ids, dtype=torch.int64)
+        labels[index, : len(row.labels)] = torch.tensor(row.labels, dtype=torch.int64)
+    return ids, labels

@@ -1,0 +1,182 @@
+"""The hub's own settings, ``hub.yaml``: parsed once, paths made absolute, every error names a key.
+
+Until there are certificates everything binds to loopback; binding elsewhere needs ``--insecure``.
+"""
+
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import msgspec
+
+from hub.address import Address, parse_address
+from hub.errors import ConfigError
+from hub.yaml_file import parse_yaml, read_text
+from wire.errors import LinkError, MalformedError
+from wire.link import BrokerUrl
+from wire.topics import check_name
+
+_SQLITE = "sqlite:///"
+
+
+class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of ``hub.yaml``."""
+
+
+class BrokerPart(_Part, frozen=True, kw_only=True):
+    """The MQTT broker: one that runs, or (``embedded``) one that the hub starts at ``url``."""
+
+    url: str = "mqtt://127.0.0.1:1883"
+    embedded: bool = False
+    username: str | None = None
+    password_file: Path | None = None  # its first line is the password
+
+    def __post_init__(self) -> None:
+        try:
+            address = BrokerUrl.parse(self.url)
+        except LinkError as error:
+            raise ConfigError("broker.url", self.url, "mqtt://host:port") from error
+        if (self.username is None) != (self.password_file is None):
+            raise ConfigError(
+                "broker.password_file" if self.username else "broker.username",
+                None,
+                "text, since broker.username and broker.password_file go together",
+            )
+        if address.username and self.username:
+            raise ConfigError(
+                "broker.username", self.username, "null, since broker.url names a user already"
+            )
+
+    @property
+    def address(self) -> Address:
+        """Where the broker is, without credentials."""
+        parsed = BrokerUrl.parse(self.url)
+        return Address(parsed.host, parsed.port)
+
+    def link_url(self) -> str:
+        """Return the URL with credentials, as `wire.link.Link` takes it. Never log it.
+
+        Raises:
+            ConfigError: the password file can't be read or is empty.
+        """
+        if self.username is None or self.password_file is None:
+            return self.url
+        lines = read_text(self.password_file).splitlines()
+        if not lines or not lines[0]:
+            raise ConfigError("broker.password_file", str(self.password_file), "a file with text")
+        user, password = quote(self.username, safe=""), quote(lines[0], safe="")
+        host = self.address.url.removeprefix("http://")
+        return f"mqtt://{user}:{password}@{host}"
+
+
+class HttpPart(_Part, frozen=True, kw_only=True):
+    """Where the hub serves models and its API, and how devices reach it."""
+
+    listen: str = "127.0.0.1:8080"
+    public_url: str | None = None  # null: http:// and `listen`
+
+    def __post_init__(self) -> None:
+        address = parse_address(self.listen, "http.listen")
+        if self.public_url is not None:
+            parts = urlsplit(self.public_url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ConfigError("http.public_url", self.public_url, "http://host[:port]")
+        elif address.wildcard:
+            raise ConfigError(
+                "http.public_url",
+                None,
+                "the URL at which devices fetch models",
+                message=f"http.public_url is missing; http.listen is {self.listen}, so devices "
+                "can't know where to fetch models. Set it to http://ADDRESS:PORT.",
+            )
+
+    @property
+    def address(self) -> Address:
+        return parse_address(self.listen, "http.listen")
+
+
+class StorePart(_Part, frozen=True, kw_only=True):
+    """Where the hub keeps its record (SQLite), blobs, and published adapters."""
+
+    database: str = "sqlite:///state/hub.db"
+    blobs: Path = Path("state/blobs")
+    folder: Path | None = None  # null: the folder that holds `blobs`
+
+    def __post_init__(self) -> None:
+        path = self.database.removeprefix(_SQLITE)
+        if not self.database.startswith(_SQLITE) or not path.strip("/") or path == ":memory:":
+            raise ConfigError("store.database", self.database, f"{_SQLITE}PATH")
+
+    @property
+    def database_path(self) -> Path:
+        return Path(self.database.removeprefix(_SQLITE))
+
+    @property
+    def state_folder(self) -> Path:
+        """Where everything else goes that must outlive a restart."""
+        return self.folder if self.folder is not None else self.blobs.parent
+
+    def below(self, folder: Path) -> "StorePart":
+        """Return the same with relative paths taken from ``folder``."""
+        return StorePart(
+            database=f"{_SQLITE}{folder / self.database_path}",
+            blobs=folder / self.blobs,
+            folder=folder / self.folder if self.folder is not None else None,
+        )
+
+
+class HubFile(_Part, frozen=True, kw_only=True):
+    """The hub's settings; every key has a default."""
+
+    fleet: str = "default"
+    broker: BrokerPart = BrokerPart()
+    http: HttpPart = HttpPart()
+    store: StorePart = StorePart()
+
+    def __post_init__(self) -> None:
+        try:
+            check_name(self.fleet, "fleet")
+        except MalformedError as error:
+            allowed = "1 to 63 letters, digits, '.', '_' and '-', beginning with a letter or digit"
+            raise ConfigError("fleet", self.fleet, allowed) from error
+
+
+def load_hub_file(path: Path, *, insecure: bool = False) -> HubFile:
+    """Return the settings of a ``hub.yaml``, with paths taken from the file's folder.
+
+    Args:
+        path: the file.
+        insecure: allow the hub to listen elsewhere than on loopback without credentials.
+
+    Raises:
+        ConfigError: a key or value isn't allowed; the error names the key's path.
+    """
+    parsed = parse_yaml(read_text(path), HubFile, str(path))
+    folder = path.resolve().parent
+    broker = parsed.broker
+    if broker.password_file is not None:
+        broker = msgspec.structs.replace(broker, password_file=folder / broker.password_file)
+    if not insecure:
+        check_bindings(parsed)
+    return msgspec.structs.replace(parsed, broker=broker, store=parsed.store.below(folder))
+
+
+def check_bindings(config: HubFile) -> None:
+    """Refuse to listen where strangers may connect.
+
+    Raises:
+        ConfigError: HTTP, or the embedded broker, would listen elsewhere than on loopback.
+    """
+    if not config.http.address.loopback:
+        raise _open_to_strangers("http.listen", config.http.listen)
+    if config.broker.embedded and not config.broker.address.loopback:
+        raise _open_to_strangers("broker.url", config.broker.url)
+
+
+def _open_to_strangers(path: str, value: str) -> ConfigError:
+    return ConfigError(
+        path,
+        value,
+        "an address of the loopback interface",
+        message=f"{path} is {value}; whoever reaches it could use the hub without credentials. "
+        "Listen on 127.0.0.1, or pass --insecure if the network is yours alone.",
+    )

@@ -1,0 +1,61 @@
+"""Two machines with one id: the first stays, unless it is gone."""
+
+from hub.fleet.sessions import PROBE_S, Sessions
+from wire.messages import DeviceState
+
+
+def state(session: str, name: str = "ready") -> DeviceState:
+    return DeviceState(state=name, session=session, ts=0.0)  # type: ignore[arg-type]
+
+
+def test_the_first_session_is_welcome_and_stays_so_when_it_greets_again() -> None:
+    sessions = Sessions()
+    assert sessions.hello("cam-7", "a", "1", now=10) == "welcome"
+    assert sessions.hello("cam-7", "a", "2", now=11) == "welcome"
+    assert [d.id for d in sessions.live()] == ["cam-7"]
+
+
+def test_a_second_session_is_refused_once_the_first_has_answered() -> None:
+    sessions = Sessions()
+    sessions.hello("cam-7", "a", "1", now=10)
+    assert sessions.hello("cam-7", "b", "9", now=11) == "probe"
+    assert sessions.hello("cam-7", "b", "9", now=12) == "wait"
+    assert sessions.hello("cam-7", "a", "2", now=13) == "welcome"
+    refused = sessions.refused("cam-7")
+    assert refused is not None
+    assert (refused.challenger, refused.hello) == ("b", "9")
+    assert sessions.owns("cam-7", "a", now=14)
+    assert not sessions.owns("cam-7", "b", now=14)
+    assert sessions.expired(now=10 + 10 * PROBE_S) == []
+
+
+def test_a_session_that_never_answers_gives_its_place_away() -> None:
+    sessions = Sessions()
+    sessions.hello("cam-7", "a", "1", now=10)
+    sessions.hello("cam-7", "b", "9", now=11)
+    assert sessions.expired(now=11 + PROBE_S / 2) == []
+    [(device, probe)] = sessions.expired(now=11 + PROBE_S)
+    assert (device, probe.challenger) == ("cam-7", "b")
+    assert sessions.owns("cam-7", "b", now=20)
+
+
+def test_a_third_session_is_refused_while_the_second_waits() -> None:
+    sessions = Sessions()
+    sessions.hello("cam-7", "a", "1", now=10)
+    sessions.hello("cam-7", "b", "9", now=11)
+    assert sessions.hello("cam-7", "c", "5", now=12) == "refuse"
+
+
+def test_the_will_of_a_refused_session_changes_nothing() -> None:
+    sessions = Sessions()
+    sessions.hello("cam-7", "a", "1", now=10)
+    assert sessions.on_state("cam-7", state("b", "lost"), now=11) is None
+    assert sessions.owns("cam-7", "a", now=12)
+
+
+def test_a_lost_session_makes_room_and_may_come_back() -> None:
+    sessions = Sessions()
+    sessions.hello("cam-7", "a", "1", now=10)
+    assert sessions.on_state("cam-7", state("a", "lost"), now=11) == "refuse"
+    assert sessions.live() == []
+    assert sessions.hello("cam-7", "b", "1", now=12) == "welcome"

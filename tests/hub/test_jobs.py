@@ -1,0 +1,185 @@
+from pathlib import Path
+
+import pytest
+
+from hub.errors import ConfigError
+from hub.jobs import JobFile, parse_job, with_local_base
+from hub.yaml_file import MAX_FILE_BYTES, decode_text, read_text
+
+MINIMAL = "job: notes\nmodel: {base: ./base}\n"
+FROM_THE_DESIGN = """\
+job: clinic-notes
+model: {base: ./models/base}          # a Hugging Face folder or id
+method: lora
+lora: {rank: 16, min_rank: 2, targets: all-linear}
+prompt: {kind: soft, tokens: 16}
+strategy: fedavg
+rule: stack_svd
+rounds: 20
+cohort: {min: 3, max: 50}
+deadline_s: auto
+local: {steps: 20, batch: 4, min_batch: 1, seq_len: 256, min_seq_len: 128, optimizer: adamw,
+        lr: 1.0e-3}
+codec: auto
+seed: 7
+"""
+
+
+def test_the_example_of_the_design_is_read() -> None:
+    job = parse_job(FROM_THE_DESIGN)
+    assert (job.job, job.model.base, job.method) == ("clinic-notes", "./models/base", "lora")
+    assert (job.lora.rank, job.lora.min_rank, job.lora.targets) == (16, 2, "all-linear")
+    assert (job.prompt.kind, job.prompt.tokens) == ("soft", 16)
+    assert (job.strategy, job.rule, job.rounds) == ("fedavg", "stack_svd", 20)
+    assert (job.cohort.min, job.cohort.max, job.deadline_s) == (3, 50, "auto")
+    assert (job.local.steps, job.local.batch, job.local.min_batch) == (20, 4, 1)
+    assert (job.local.seq_len, job.local.min_seq_len) == (256, 128)
+    assert (job.local.optimizer, job.local.lr) == ("adamw", 0.001)
+    assert (job.codec, job.seed) == ("auto", 7)
+
+
+def test_all_but_job_and_base_has_the_defaults_of_the_design() -> None:
+    example = FROM_THE_DESIGN.replace("clinic-notes", "notes").replace("./models/base", "./base")
+    assert parse_job(MINIMAL) == parse_job(example.replace("seed: 7", "seed: null"))
+
+
+@pytest.mark.parametrize(
+    ("written", "lr"), [("1e-3", 0.001), ("1.0e-3", 0.001), ("2E-4", 0.0002), (".5", 0.5), ("1", 1)]
+)
+def test_a_learning_rate_is_a_number_however_it_is_written(written: str, lr: float) -> None:
+    assert parse_job(MINIMAL + f"local: {{lr: {written}}}").local.lr == lr
+
+
+def test_values_are_read_as_yaml_1_2_says_not_1_1() -> None:
+    # YAML 1.1 would read a date, false, and eight.
+    job = parse_job("job: 2024-01-01\nmodel: {base: no}\nrounds: 010\n")
+    assert (job.job, job.model.base, job.rounds) == ("2024-01-01", "no", 10)
+
+
+def test_a_deadline_and_targets_may_be_given() -> None:
+    job = parse_job(MINIMAL + "deadline_s: 90\nlora: {targets: [q_proj, v_proj]}\n")
+    assert job.deadline_s == 90
+    assert job.lora.targets == ["q_proj", "v_proj"]
+
+
+BAD = [
+    ("jub: x", "jub", "did you mean job?"),
+    ("lora: {rnk: 4}", "lora.rnk", "did you mean lora.rank?"),
+    ("rank: 4", "rank", "did you mean lora.rank?"),
+    ("publish_if: {metric: heldout_loss}", "publish_if", "not known"),
+    ("until: {rounds: 3}", "until", "not known"),
+    ("zebra: 1", "zebra", "Allowed here: job, model, method"),
+    ("model: {base: x, revision: y}", "model.revision", "Allowed here: model.base"),
+    ("method: full", "method", "is 'full'; allowed is lora, lora+prompt or prompt"),
+    ("method: pretrain", "method", "allowed is"),
+    ("method: yes", "method", "is 'yes'"),
+    ("strategy: scaffold", "strategy", "allowed is fedavg"),
+    ("rule: krum", "rule", "allowed is stack_svd"),
+    ("codec: zip", "codec", "allowed is auto, bf16, int8 or raw"),
+    ("prompt: {kind: prefix}", "prompt.kind", "allowed is soft"),
+    ("prompt: {tokens: 0}", "prompt.tokens", "from 1 to"),
+    ("rounds: 0", "rounds", "is 0; allowed is a whole number from 1"),
+    ("rounds: 2.5", "rounds", "is 2.5"),
+    ("rounds: many", "rounds", "is 'many'"),
+    ("rounds: true", "rounds", "is true"),
+    ("rounds: null", "rounds", "is null"),
+    ("rounds: 99999999999999999999999", "rounds", "from 1 to"),
+    ("lora: {rank: 0}", "lora.rank", "from 1 to 1024"),
+    ("lora: {rank: 1025}", "lora.rank", "from 1 to 1024"),
+    ("lora: {rank: 4, min_rank: 8}", "lora.min_rank", "is 8; allowed"),
+    ("lora: [16]", "lora", "a mapping with the keys rank, min_rank, targets"),
+    ("lora: {targets: every}", "lora.targets", "all-linear or a list of text"),
+    ("lora: {targets: []}", "lora.targets", "allowed is"),
+    ("lora: {targets: [q_proj, 3]}", "lora.targets[1]", "is 3; allowed is text"),
+    ("lora: {targets: [q_proj, q_proj]}", "lora.targets", "each name once"),
+    ("cohort: {min: 9, max: 3}", "cohort.min", "cohort.max (3)"),
+    ("deadline_s: soon", "deadline_s", "auto or a number above 0"),
+    ("deadline_s: 0", "deadline_s", "is 0; allowed"),
+    ("deadline_s: .nan", "deadline_s", "is '.nan'"),
+    ("deadline_s: 1e999", "deadline_s", "is inf"),
+    ("local: {lr: 0}", "local.lr", "above 0"),
+    ("local: {lr: -1e-3}", "local.lr", "is -0.001"),
+    ("local: {lr: '1e-3'}", "local.lr", "is '1e-3'"),
+    ("local: {optimizer: sgd}", "local.optimizer", "allowed is adamw"),
+    ("local: {batch: 2, min_batch: 4}", "local.min_batch", "local.batch (2)"),
+    ("local: {seq_len: 64}", "local.min_seq_len", "local.seq_len (64)"),
+    ("seed: -1", "seed", "or null"),
+    ("seed: 1.5", "seed", "is 1.5"),
+    ("rounds: 3\nrounds: 4", "rounds", "twice (lines 3 and 4)"),
+    ("lora: {rank: 3, rank: 4}", "lora.rank", "twice"),
+    ("rounds: !!python/object:os.system {}", "rounds", "without a tag"),
+]
+
+
+@pytest.mark.parametrize(("line", "path", "words"), BAD, ids=[line for line, _, _ in BAD])
+def test_a_bad_line_is_refused_with_its_path(line: str, path: str, words: str) -> None:
+    text = line if line.startswith("model") else MINIMAL + line
+    with pytest.raises(ConfigError) as caught:
+        parse_job(text if text.startswith("job") else "job: notes\n" + text)
+    assert caught.value.path == path
+    assert str(caught.value).startswith(path)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "words"),
+    [
+        ("model: {base: x}", "job", "is missing"),
+        ("job: x", "model", "is missing"),
+        ("job: x\nmodel: {}", "model.base", "is missing"),
+        ("job: x\nmodel:", "model", "is null; allowed is a mapping with the keys base"),
+        ("job: x\nmodel: {base: ''}", "model.base", "is ''"),
+        ("job: a/b\nmodel: {base: x}", "job", "is 'a/b'; allowed is 1 to 63 letters"),
+        ("job: '+'\nmodel: {base: x}", "job", "is '+'"),
+        ("job: 7\nmodel: {base: x}", "job", "is 7; allowed is text"),
+        ("", "", "must be a mapping"),
+        ("- job: x", "", "must be a mapping"),
+        ("job: [x", "", "is not YAML: line "),
+        ("job: x\n---\njob: y", "", "is not YAML"),
+        ("? [a]\n: 1", "", "a key in line 1 that is not text"),
+        ("job: &name x\nmodel: {base: *name}", "", "aliases (*name) are not read"),
+        ("[" * 5000, "", "nested too deeply"),
+        ("job: \x00", "", "is not YAML"),
+        ("job: !!int x", "", "can't be read"),
+        ("job: !!bool x", "", "can't be read"),
+        ("rounds: " + "9" * 5000, "", "can't be read"),
+    ],
+)
+def test_a_file_that_is_wrong_as_a_whole_is_refused(text: str, path: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_job(text)
+    assert caught.value.path == path
+    assert words in str(caught.value)
+
+
+def test_a_job_that_breaks_a_rule_cannot_be_built_either() -> None:
+    with pytest.raises(ConfigError, match=r"strategy is 'x'"):
+        JobFile(job="a", model=parse_job(MINIMAL).model, strategy="x")
+
+
+def test_a_file_past_the_cap_or_not_text_or_missing_is_refused(tmp_path: Path) -> None:
+    big = tmp_path / "big.yaml"
+    big.write_bytes(b"#" * (MAX_FILE_BYTES + 1))
+    with pytest.raises(ConfigError, match="too large"):
+        read_text(big)
+    big.write_bytes(b"#" * MAX_FILE_BYTES)
+    assert len(read_text(big)) == MAX_FILE_BYTES
+    with pytest.raises(ConfigError, match="can't be read"):
+        read_text(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        decode_text(b"job: \xff", "job.yaml")
+
+
+def test_a_base_beside_the_job_file_becomes_absolute_and_comments_stay(tmp_path: Path) -> None:
+    (tmp_path / "my base").mkdir()
+    text = "job: x  # first\nmodel: {base: ./my base}  # second\n"
+    changed = with_local_base(text, tmp_path)
+    assert "# first" in changed
+    assert "# second" in changed
+    assert parse_job(changed).model.base == str(tmp_path / "my base")
+
+
+@pytest.mark.parametrize("base", ["acme/small-model", "./elsewhere", "''"])
+def test_a_base_that_is_not_beside_the_job_file_stays(tmp_path: Path, base: str) -> None:
+    text = f"job: x\nmodel: {{base: {base}}}\n"
+    assert with_local_base(text, tmp_path) == text

@@ -1,0 +1,187 @@
+"""Every codec keeps its promises: sizes, error bound, determinism; plus answers worked by hand."""
+
+import math
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from wire.codecs import CODEC_NAMES, by_name, catalogue
+from wire.errors import MalformedError
+
+everything = pytest.mark.parametrize("name", CODEC_NAMES)
+LARGEST = float(np.finfo(np.float32).max)
+tensors = hnp.arrays(
+    np.float32,
+    hnp.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=40),
+    elements=st.floats(-LARGEST, LARGEST, width=32),
+)
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def expanded(name: str, values: list[float], seed: int = 0) -> list[float]:
+    codec = by_name(name)
+    tensor = np.array(values, dtype=np.float32)
+    return codec.expand(codec.compress(tensor, rng(seed)), tensor.shape).tolist()
+
+
+def test_the_demo_has_its_three_codecs() -> None:
+    assert {"raw", "bf16", "int8"} <= set(CODEC_NAMES)
+
+
+@everything
+def test_a_codec_is_called_like_its_file(name: str) -> None:
+    assert catalogue()[name].name == name
+
+
+def test_an_unknown_codec_is_refused_with_the_known_names() -> None:
+    with pytest.raises(MalformedError, match=r"'zip9'.*bf16, int8, raw"):
+        by_name("zip9")
+
+
+def test_what_lies_in_the_folder_without_being_a_codec_is_not_one() -> None:
+    with pytest.raises(MalformedError):
+        by_name("contract")
+
+
+@everything
+@given(tensor=tensors)
+@settings(max_examples=60, deadline=None)
+def test_no_entry_is_further_off_than_the_bound(name: str, tensor: np.ndarray) -> None:
+    codec = by_name(name)
+    back = codec.expand(codec.compress(tensor, rng()), tensor.shape)
+    assert back.dtype == np.float32
+    assert back.shape == tensor.shape
+    error = np.abs(back.astype(np.float64) - tensor.astype(np.float64))
+    assert np.max(error, initial=0.0) <= codec.error_bound(tensor)
+
+
+@everything
+@given(tensor=tensors)
+@settings(max_examples=30, deadline=None)
+def test_parts_are_exactly_what_was_announced(name: str, tensor: np.ndarray) -> None:
+    codec = by_name(name)
+    made = {k: (v.dtype, v.shape) for k, v in codec.compress(tensor, rng()).items()}
+    assert made == {k: tuple(spec) for k, spec in codec.parts(tensor.shape).items()}
+
+
+@everything
+def test_the_same_seed_gives_the_same_parts_and_the_input_stays_as_it_was(name: str) -> None:
+    codec = by_name(name)
+    tensor = rng(1).normal(size=(5, 77)).astype(np.float32)
+    before = tensor.copy()
+    first, second = (codec.compress(tensor, rng(9)) for _ in range(2))
+    assert all(np.array_equal(first[part], second[part]) for part in first)
+    assert np.array_equal(tensor, before)
+
+
+@everything
+def test_bits_per_parameter_are_those_of_a_large_tensor(name: str) -> None:
+    codec = by_name(name)
+    parts = codec.compress(np.ones((128, 64), np.float32), rng())
+    bits = 8 * sum(part.nbytes for part in parts.values())
+    assert bits / (128 * 64) == codec.bits_per_parameter
+
+
+@everything
+def test_what_is_expanded_does_not_share_memory_with_what_came(name: str) -> None:
+    codec = by_name(name)
+    parts = codec.compress(np.ones(3, np.float32), rng())
+    back = codec.expand(parts, (3,))
+    assert not any(np.shares_memory(back, part) for part in parts.values())
+
+
+@everything
+def test_a_transposed_tensor_keeps_its_order(name: str) -> None:
+    codec = by_name(name)
+    tensor = np.array([[1, 0, -1], [0, 1, 0]], np.float32).T
+    assert np.array_equal(codec.expand(codec.compress(tensor, rng()), (3, 2)), tensor)
+
+
+def test_raw_loses_nothing() -> None:
+    assert expanded("raw", [1.5, -0.1, 3e38]) == np.array([1.5, -0.1, 3e38], np.float32).tolist()
+
+
+def test_bf16_keeps_eight_bits_of_significand() -> None:
+    # Between 1 and 2 an ulp is 2^-7 = 0.0078125. 1.01 lies nearer to 1 + 1 ulp than to 1 + 2.
+    assert expanded("bf16", [1.0, 1.01, -1.01]) == [1.0, 1.0078125, -1.0078125]
+
+
+def test_bf16_rounds_ties_to_even() -> None:
+    # Half an ulp above 1 (even) goes down; half an ulp above 1 + 1 ulp (odd) goes up to 1 + 2 ulp.
+    assert expanded("bf16", [1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20]) == [
+        1.0,
+        1 + 2**-6,
+        1 + 2**-7,
+    ]
+
+
+def test_bf16_stores_the_upper_half_of_the_float() -> None:
+    # -2.5 is 0xC0200000 (IEEE 754): sign 1, exponent 128, significand 1.25.
+    parts = by_name("bf16").compress(np.array([-2.5], np.float32), rng())
+    assert struct.pack(">H", parts["bf16"][0]) == b"\xc0\x20"
+
+
+def test_bf16_never_makes_a_number_infinite() -> None:
+    # The largest bfloat16 is (2 - 2^-7) * 2^127.
+    assert expanded("bf16", [LARGEST, -LARGEST]) == [
+        (2 - 2**-7) * 2.0**127,
+        -(2 - 2**-7) * 2.0**127,
+    ]
+
+
+def test_int8_leaves_numbers_on_its_grid_alone() -> None:
+    # The largest is 254, so a quantum is 2: 127, -50 and 1 quanta, for any seed.
+    for seed in range(20):
+        assert expanded("int8", [254.0, -100.0, 2.0], seed) == [254.0, -100.0, 2.0]
+
+
+def test_int8_rounds_up_as_often_as_the_fraction_says() -> None:
+    # Quantum 1. 0.25 becomes 0 or 1; the mean of 6,300 draws has a standard error of
+    # sqrt(0.25 * 0.75 / 6300) = 0.0055, so 0.03 is more than five of them.
+    tensor = np.full(6400, 0.25, np.float32)
+    tensor[::64] = 127.0
+    codec = by_name("int8")
+    back = codec.expand(codec.compress(tensor, rng(3)), tensor.shape)
+    drawn = back[tensor < 1]
+    assert set(drawn.tolist()) == {0.0, 1.0}
+    assert math.isclose(float(drawn.mean()), 0.25, abs_tol=0.03)
+
+
+def test_int8_negative_fractions_go_either_way_too() -> None:
+    # -0.75 lies between -1 (three times in four) and 0.
+    tensor = np.full(6400, -0.75, np.float32)
+    tensor[::64] = 127.0
+    codec = by_name("int8")
+    back = codec.expand(codec.compress(tensor, rng(3)), tensor.shape)
+    assert math.isclose(float(back[tensor < 1].mean()), -0.75, abs_tol=0.03)
+
+
+def test_int8_one_large_entry_coarsens_only_its_own_block() -> None:
+    # Block 1: absmax 12.7e6. Block 2: absmax 127, so 3 is on its grid and stays.
+    values = [12.7e6] + [0.0] * 63 + [127.0, 3.0]
+    assert expanded("int8", values)[64:] == [127.0, 3.0]
+    parts = by_name("int8").compress(np.array(values, np.float32), rng())
+    assert parts["scale"].tolist() == [100000.0, 1.0]
+
+
+def test_int8_bound_is_one_quantum() -> None:
+    assert by_name("int8").error_bound(np.array([254.0, 1.0], np.float32)) == pytest.approx(2.0)
+
+
+def test_int8_zeros_stay_zeros() -> None:
+    assert expanded("int8", [0.0, 0.0, 0.0]) == [0.0, 0.0, 0.0]
+
+
+def test_int8_hostile_scales_give_what_the_caller_can_refuse() -> None:
+    parts = {
+        "int8": np.array([1, 0, 127], np.int8),
+        "scale": np.array([np.inf], np.float32),
+    }
+    assert not np.isfinite(by_name("int8").expand(parts, (3,))).all()

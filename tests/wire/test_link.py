@@ -1,0 +1,119 @@
+"""The link against a real broker: reconnects, bounds, wills."""
+
+import logging
+import queue
+from typing import Any
+
+import pytest
+
+from wire.errors import LinkError, TooLargeError
+from wire.link import MAX_PAYLOAD_BYTES, BrokerUrl, Connected, Disconnected, Link, Received, Will
+
+
+def await_event(inbox: "queue.Queue[Any]", kind: type, timeout_s: float = 20.0) -> Any:
+    while True:
+        event = inbox.get(timeout=timeout_s)
+        if isinstance(event, kind):
+            return event
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [("mqtt://10.0.0.4", "10.0.0.4", 1883), ("broker.local:9", "broker.local", 9)],
+)
+def test_urls_are_read(text: str, host: str, port: int) -> None:
+    url = BrokerUrl.parse(text)
+    assert (url.host, url.port) == (host, port)
+
+
+@pytest.mark.parametrize("text", ["http://x", "mqtt://", "mqtt://x:99999"])
+def test_impossible_urls_are_refused_with_the_value(text: str) -> None:
+    with pytest.raises(LinkError, match="broker is"):
+        BrokerUrl.parse(text)
+
+
+def test_what_is_too_large_is_refused_before_it_is_sent() -> None:
+    link = Link("mqtt://127.0.0.1:9", "x", lambda _event: None)
+    with pytest.raises(TooLargeError):
+        link.publish("a", bytes(MAX_PAYLOAD_BYTES + 1))
+
+
+def test_nothing_is_kept_for_a_broker_that_is_away() -> None:
+    link = Link("mqtt://127.0.0.1:9", "x", lambda _event: None)
+    assert not link.publish("a", b"1")
+
+
+@pytest.mark.broker
+def test_messages_arrive_and_acknowledgements_are_counted(broker: Any) -> None:
+    inbox: queue.Queue[Any] = queue.Queue()
+    link = Link(broker.url, "one", inbox.put)
+    link.subscribe("t/#")
+    link.start()
+    await_event(inbox, Connected)
+    while not link.publish("t/a", b"hello"):
+        pass
+    received = await_event(inbox, Received)
+    assert (received.topic, received.payload) == ("t/a", b"hello")
+    link.stop()
+    assert link.in_flight == 0
+
+
+@pytest.mark.broker
+def test_it_comes_back_subscribed_after_the_broker_was_killed_and_says_so_once(
+    broker: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "wire.link")
+    inbox: queue.Queue[Any] = queue.Queue()
+    link = Link(broker.url, "one", inbox.put)
+    link.subscribe("t/#")
+    link.start()
+    await_event(inbox, Connected)
+    broker.kill()
+    await_event(inbox, Disconnected)
+    # The second attempt to connect fails for sure before the broker is there again.
+    broker.start()
+    await_event(inbox, Connected)
+    link.publish("t/a", b"again")
+    assert await_event(inbox, Received).payload == b"again"
+    link.stop()
+    assert sum("is away" in record.message for record in caplog.records) == 1
+    assert sum("is back" in record.message for record in caplog.records) == 1
+
+
+@pytest.mark.broker
+def test_a_failing_consumer_does_not_end_the_network_thread(broker: Any) -> None:
+    inbox: queue.Queue[Any] = queue.Queue()
+
+    def deliver(event: Any) -> None:
+        inbox.put(event)
+        if isinstance(event, Received) and event.payload == b"bad":
+            raise RuntimeError("a mistake in a callback")
+
+    link = Link(broker.url, "one", deliver)
+    link.subscribe("t/#")
+    link.start()
+    await_event(inbox, Connected)
+    link.publish("t/a", b"bad")
+    await_event(inbox, Received)
+    link.publish("t/a", b"good")
+    assert await_event(inbox, Received).payload == b"good"
+    link.stop()
+
+
+@pytest.mark.broker
+def test_the_will_is_published_when_a_connection_breaks(broker: Any) -> None:
+    watched: queue.Queue[Any] = queue.Queue()
+    watcher = Link(broker.url, "watcher", watched.put)
+    watcher.subscribe("state")
+    watcher.start()
+    await_event(watched, Connected)
+    inbox: queue.Queue[Any] = queue.Queue()
+    link = Link(broker.url, "dies", inbox.put, will=Will("state", b"lost", 1, True))
+    link.start()
+    await_event(inbox, Connected)
+    socket = link._client.socket()
+    assert socket is not None
+    socket.shutdown(2)
+    assert await_event(watched, Received).payload == b"lost"
+    link.stop()
+    watcher.stop()

@@ -1,0 +1,154 @@
+"""The adapter's manifest: the shapes it promises and what it may not say."""
+
+import json
+from typing import Any
+
+import pytest
+
+from wire.errors import MalformedError, TooLargeError
+from wire.manifest import MAX_MANIFEST_BYTES, AdapterManifest, AdapterPart, TargetShape
+
+BASE, LORA, PROMPT = "a" * 64, "b" * 64, "c" * 64
+Q = "model.layers.0.self_attn.q_proj"
+
+
+def sample() -> AdapterManifest:
+    return AdapterManifest(
+        job="clinic-notes",
+        round=3,
+        base=BASE,
+        rank=8,
+        tokens=16,
+        shapes={Q: TargetShape(inputs=64, outputs=96)},
+        hidden_size=64,
+        parts=[
+            AdapterPart(name="lora", slice=0, sha256=LORA, size_bytes=5000, codec="bf16"),
+            AdapterPart(name="prompt", sha256=PROMPT, size_bytes=900, codec="raw"),
+        ],
+    )
+
+
+def as_json() -> dict[str, Any]:
+    return json.loads(sample().encode())
+
+
+def test_it_comes_back_as_it_was() -> None:
+    assert AdapterManifest.decode(sample().encode()) == sample()
+
+
+def test_its_json_is_what_the_contract_says() -> None:
+    assert as_json()["shapes"] == {Q: {"in": 64, "out": 96}}
+    assert as_json()["parts"][0] == {
+        "name": "lora",
+        "slice": 0,
+        "sha256": LORA,
+        "size_bytes": 5000,
+        "codec": "bf16",
+    }
+
+
+def test_the_order_of_targets_does_not_change_its_bytes() -> None:
+    shapes = {"b": TargetShape(inputs=1, outputs=2), "a": TargetShape(inputs=3, outputs=4)}
+    one, other = (
+        AdapterManifest(
+            job="j", round=0, base=BASE, rank=1, tokens=0, shapes=order, hidden_size=1, parts=[]
+        )
+        for order in (shapes, dict(reversed(shapes.items())))
+    )
+    assert one.encode() == other.encode()
+
+
+def test_factors_of_a_rank_have_these_shapes() -> None:
+    assert sample().expected_lora(2) == {f"{Q}.lora_A": (2, 64), f"{Q}.lora_B": (96, 2)}
+    assert sample().expected_lora(0) == {}
+
+
+def test_the_prompt_has_this_shape() -> None:
+    assert sample().expected_prompt() == {"prompt": (16, 64)}
+
+
+def test_no_tokens_means_no_prompt() -> None:
+    document = as_json() | {"tokens": 0}
+    del document["parts"][1]
+    assert AdapterManifest.decode(json.dumps(document).encode()).expected_prompt() == {}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("job", "a/b", "job"),
+        ("job", "", "job"),
+        ("round", -1, "round"),
+        ("round", 1.5, "round"),
+        ("base", "A" * 64, "base"),
+        ("base", "a" * 63, "base"),
+        ("base", "a" * 64 + "\n", "base"),
+        ("rank", 0, "rank 0"),
+        ("rank", 4097, "rank"),
+        ("rank", "8", "rank"),
+        ("tokens", 0, "0 tokens"),
+        ("tokens", 2**40, "tokens"),
+        ("hidden_size", 0, "hidden_size"),
+        ("shapes", {}, "0 targets"),
+        ("shapes", {Q: {"in": 64}}, "out"),
+        ("shapes", {Q: {"in": 0, "out": 1}}, "in"),
+        ("shapes", {Q: {"in": 2**21, "out": 1}}, "in"),
+        ("shapes", {"../x": {"in": 1, "out": 1}}, "shapes"),
+        ("shapes", {"q::x": {"in": 1, "out": 1}}, "shapes"),
+        ("parts", [{"name": "lora"}], "parts"),
+        ("parts", None, "parts"),
+    ],
+)
+def test_impossible_values_are_refused_by_name(key: str, value: object, says: str) -> None:
+    with pytest.raises(MalformedError, match=says):
+        AdapterManifest.decode(json.dumps(as_json() | {key: value}).encode())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("name", "core"), ("sha256", "x" * 64), ("size_bytes", 0), ("slice", -1), ("codec", "")],
+)
+def test_impossible_parts_are_refused(key: str, value: object) -> None:
+    document = as_json()
+    document["parts"][0][key] = value
+    with pytest.raises(MalformedError, match="parts"):
+        AdapterManifest.decode(json.dumps(document).encode())
+
+
+def test_two_blobs_for_one_slice_are_refused() -> None:
+    document = as_json()
+    document["parts"].append(document["parts"][0])
+    with pytest.raises(MalformedError, match="twice"):
+        AdapterManifest.decode(json.dumps(document).encode())
+
+
+def test_more_than_the_cap_is_refused_unparsed() -> None:
+    with pytest.raises(TooLargeError):
+        AdapterManifest.decode(b"x" * (MAX_MANIFEST_BYTES + 1))
+
+
+@pytest.mark.parametrize("payload", [b"", b"{", b"[" * 100_000, b'{"a":' * 100_000, b"\xff", b"1"])
+def test_what_is_no_manifest_is_malformed(payload: bytes) -> None:
+    with pytest.raises(MalformedError):
+        AdapterManifest.decode(payload)
+
+
+def test_what_no_receiver_would_take_is_not_written() -> None:
+    bad = AdapterPart(name="lora", sha256="short", size_bytes=1, codec="raw")
+    manifest = AdapterManifest(
+        job="j",
+        round=0,
+        base=BASE,
+        rank=1,
+        tokens=0,
+        shapes={"q": TargetShape(inputs=1, outputs=1)},
+        hidden_size=1,
+        parts=[bad],
+    )
+    with pytest.raises(MalformedError, match="sha256"):
+        manifest.encode()
+
+
+def test_a_newer_hub_may_add_a_field() -> None:
+    document = as_json() | {"kind": "soft"}
+    assert AdapterManifest.decode(json.dumps(document).encode()) == sample()
