@@ -282,7 +282,16 @@ class Supervisor:
         )
         if self.task is not None and reason is None:
             self.task.requests.append(request)
-        self.asking.ask(request, take, lambda _reply: None, time.monotonic())
+
+        def answered(reply: Reply) -> None:
+            if isinstance(reply, Refused) and self._runs(offer.task):
+                log.info("task %s is not wanted any more: %s", offer.task, reply.reason)
+                self._end_task()
+
+        self.asking.ask(request, take, answered, time.monotonic())
+
+    def _runs(self, task: str) -> bool:
+        return self.task is not None and self.task.offer.task == task
 
     def advance(self) -> None:
         """Take the running task as far as it goes now."""

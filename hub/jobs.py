@@ -5,7 +5,6 @@ that would do nothing is not known.
 """
 
 from collections.abc import Collection
-from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -15,7 +14,6 @@ from hub.aggregation.rules import product_rules
 from hub.aggregation.strategies import catalogue as strategies
 from hub.errors import ConfigError
 from hub.yaml_file import one_of, parse_yaml
-from hub.yaml_text import find_scalar
 from wire.codecs import CODEC_NAMES
 from wire.errors import MalformedError
 from wire.topics import check_name
@@ -25,6 +23,7 @@ _Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 _Batch = Annotated[int, Meta(ge=1, le=4096)]
 _Tokens = Annotated[int, Meta(ge=1, le=4096)]
 _SeqLen = Annotated[int, Meta(ge=8, le=1_048_576)]
+_LearningRate = Annotated[float, Meta(gt=0, le=10)]
 _Seconds = Annotated[float, Meta(gt=0, le=30 * 86400)]
 
 
@@ -74,6 +73,7 @@ class PromptPart(_Part, frozen=True, kw_only=True):
 
     kind: Literal["soft"] = "soft"
     tokens: _Tokens = 16
+    lr: _LearningRate = 1e-2  # a prompt's entries are few and small: they need larger steps
 
 
 class CohortPart(_Part, frozen=True, kw_only=True):
@@ -95,7 +95,7 @@ class LocalPart(_Part, frozen=True, kw_only=True):
     seq_len: _SeqLen = 256  # tokens
     min_seq_len: _SeqLen = 128
     optimizer: Literal["adamw"] = "adamw"
-    lr: Annotated[float, Meta(gt=0, le=10)] = 1e-3
+    lr: _LearningRate = 1e-3  # of LoRA's factors
 
     def __post_init__(self) -> None:
         _at_most("local.min_batch", self.min_batch, "local.batch", self.batch)
@@ -137,22 +137,3 @@ def parse_job(text: str) -> JobFile:
         ConfigError: a key or value isn't allowed; the error names the key's path.
     """
     return parse_yaml(text, JobFile, "the job file")
-
-
-def with_local_base(text: str, folder: Path) -> str:
-    """Return the job file's text with ``model.base`` absolute, if it is a path below ``folder``.
-
-    Only whoever submits knows where the job file lies. The text keeps its comments. A base that
-    isn't there stays as it is: an id, or a folder that only the hub has.
-
-    Raises:
-        ConfigError: the text isn't YAML.
-    """
-    found = find_scalar(text, ["model", "base"], "the job file")
-    if found is None or not found.value:
-        return text
-    path = folder / Path(found.value).expanduser()
-    if not path.exists():
-        return text
-    quoted = msgspec.json.encode(str(path.resolve())).decode()
-    return text[: found.start] + quoted + text[found.end :]

@@ -127,7 +127,7 @@ class BlobStore:
         check_sha256(sha256)
         chunk_count(size_bytes)
         found = self._open.get(sha256)
-        if found is None or found.finished:
+        if found is None:
             stem = self._folder / "partial" / sha256
             data = stem.with_suffix(".data")
             self._reserve(size_bytes - (data.stat().st_size if data.exists() else 0))

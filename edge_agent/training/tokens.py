@@ -24,8 +24,8 @@ IGNORED = -100
 class Row:
     """One sequence: at most ``seq_len`` token ids, and as many labels."""
 
-    ids: array[int]
-    labels: array[int]
+    ids: "array[int]"
+    labels: "array[int]"
 
     @property
     def targets(self) -> int:
@@ -43,7 +43,7 @@ class Encoder:
         self._end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
 
     def rows(self, examples: Sequence[Example], seq_len: int) -> list[Row]:
-        """Return the examples as rows, in their order; joined text comes last.
+        """Return the examples as rows, in their order; a last piece of joined text may be short.
 
         Args:
             examples: as drawn.
@@ -59,8 +59,10 @@ class Encoder:
                 joined.extend(self._start + self._ids(example.text) + self._end)
             else:
                 rows.append(self._answer(example.prompt, example.text, seq_len))
-        pieces = (joined[at : at + seq_len] for at in range(0, len(joined), seq_len))
-        rows.extend(Row(piece, piece) for piece in pieces)
+            while len(joined) >= seq_len:
+                piece, joined = joined[:seq_len], joined[seq_len:]
+                rows.append(Row(piece, piece))
+        rows.append(Row(joined, joined))
         usable = [row for row in rows if row.targets]
         if examples and not usable:
             raise DataError(

@@ -27,7 +27,8 @@ class Device(msgspec.Struct, kw_only=True):
     telemetry: Telemetry | None = None
     bytes_up: int = 0
     bytes_down: int = 0
-    peak_bytes: int = 0
+    peak_bytes: int = 0  # as the device reported with its last result
+    predicted_peak_bytes: int = 0
 
 
 class Probe(msgspec.Struct, kw_only=True):

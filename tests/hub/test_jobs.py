@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from hub.errors import ConfigError
-from hub.jobs import JobFile, parse_job, with_local_base
+from hub.jobs import JobFile, parse_job
 from hub.yaml_file import MAX_FILE_BYTES, decode_text, read_text
 
 MINIMAL = "job: notes\nmodel: {base: ./base}\n"
@@ -168,18 +168,3 @@ def test_a_file_past_the_cap_or_not_text_or_missing_is_refused(tmp_path: Path) -
         read_text(tmp_path / "none.yaml")
     with pytest.raises(ConfigError, match="not UTF-8"):
         decode_text(b"job: \xff", "job.yaml")
-
-
-def test_a_base_beside_the_job_file_becomes_absolute_and_comments_stay(tmp_path: Path) -> None:
-    (tmp_path / "my base").mkdir()
-    text = "job: x  # first\nmodel: {base: ./my base}  # second\n"
-    changed = with_local_base(text, tmp_path)
-    assert "# first" in changed
-    assert "# second" in changed
-    assert parse_job(changed).model.base == str(tmp_path / "my base")
-
-
-@pytest.mark.parametrize("base", ["acme/small-model", "./elsewhere", "''"])
-def test_a_base_that_is_not_beside_the_job_file_stays(tmp_path: Path, base: str) -> None:
-    text = f"job: x\nmodel: {{base: {base}}}\n"
-    assert with_local_base(text, tmp_path) == text

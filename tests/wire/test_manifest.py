@@ -29,7 +29,8 @@ def sample() -> AdapterManifest:
 
 
 def as_json() -> dict[str, Any]:
-    return json.loads(sample().encode())
+    document: dict[str, Any] = json.loads(sample().encode())
+    return document
 
 
 def test_it_comes_back_as_it_was() -> None:

@@ -1,0 +1,59 @@
+"""AdamW (Loshchilov and Hutter, 2019, arXiv 1711.05101), in place.
+
+`torch.optim` imports torch's compiler at its first step, some 100 MB that a small device would
+carry for five lines of arithmetic.
+"""
+
+from collections.abc import Iterable
+
+import torch
+
+
+class AdamW:
+    """The optimiser's state for some parameters.
+
+    Args:
+        parameters: each with a gradient at every `step`.
+        weight_decay: λ, decoupled from the gradient.
+        betas: β₁ and β₂.
+        epsilon: ε.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[torch.Tensor],
+        weight_decay: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-8,
+    ) -> None:
+        self._parameters = list(parameters)
+        self._first = [torch.zeros_like(value) for value in self._parameters]
+        self._second = [torch.zeros_like(value) for value in self._parameters]
+        self._weight_decay = weight_decay
+        self._betas = betas
+        self._epsilon = epsilon
+        self._steps = 0
+
+    @torch.no_grad()
+    def step(self, lr: float, clip: float) -> None:
+        """Apply the gradients and drop them.
+
+        Args:
+            lr: α η_t of the paper.
+            clip: the greatest norm of all gradients together; larger ones are scaled down to it.
+        """
+        gradients = [value.grad for value in self._parameters if value.grad is not None]
+        norm = torch.sqrt(sum((g.square().sum() for g in gradients), start=torch.zeros(())))
+        scale = float(torch.clamp(clip / (norm + 1e-6), max=1.0))
+        self._steps += 1
+        beta1, beta2 = self._betas
+        bias1, bias2 = 1 - beta1**self._steps, 1 - beta2**self._steps
+        for value, first, second in zip(self._parameters, self._first, self._second, strict=True):
+            if value.grad is None:
+                continue
+            gradient = value.grad.mul_(scale)
+            value.mul_(1 - lr * self._weight_decay)
+            first.lerp_(gradient, 1 - beta1)
+            second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+            value.addcdiv_(first, (second / bias2).sqrt_().add_(self._epsilon), value=-lr / bias1)
+            value.grad = None

@@ -1,0 +1,74 @@
+"""Losses on text that the device holds out from training."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+from edge_agent.errors import AdapterError
+from edge_agent.training.adapter import PlacedAdapter
+from edge_agent.training.loss import Loss, evaluate_loss
+from edge_agent.training.tokens import Row, padded
+from wire.messages import Evaluation
+
+#: Enough for a mean that can be compared; more would only take time from training.
+MAX_TOKENS = 16_384
+#: Rows at a time: it changes no loss, only memory. The planner counts on it.
+MAX_ROWS = 4
+
+VARIANTS = ("base", "adapter", "without_prompt")
+
+
+def capped(rows: Sequence[Row], tokens: int = MAX_TOKENS) -> list[Row]:
+    """Return the first rows, up to the one that completes so many predicted tokens."""
+    taken: list[Row] = []
+    for row in rows:
+        if tokens <= 0:
+            break
+        taken.append(row)
+        tokens -= row.targets
+    return taken
+
+
+def evaluate(
+    placed: PlacedAdapter,
+    rows: Sequence[Row],
+    variants: Sequence[str],
+    batch: int,
+    on_variant: Callable[[int], None],
+) -> list[Evaluation]:
+    """Return the mean loss per token of each variant, all over the same tokens.
+
+    Args:
+        placed: the adapter in the model.
+        rows: held-out ones; without any there is nothing to tell, and the list is empty.
+        variants: of `VARIANTS`.
+        batch: rows at a time, at most `MAX_ROWS` are taken.
+        on_variant: told how many variants are done.
+
+    Raises:
+        AdapterError: an unknown variant.
+    """
+    chosen = capped(rows)
+    found: list[Evaluation] = []
+    for variant in variants if chosen else ():
+        loss = _loss(placed, chosen, variant, min(batch, MAX_ROWS))
+        found.append(Evaluation(variant=variant, loss=loss.total / loss.tokens, tokens=loss.tokens))
+        on_variant(len(found))
+    return found
+
+
+def _loss(placed: PlacedAdapter, rows: Sequence[Row], variant: str, batch: int) -> Loss:
+    if variant not in VARIANTS:
+        raise AdapterError(
+            f"variant is {variant!r}; known here are {', '.join(VARIANTS)}. Update the agent."
+        )
+    prompt = placed.prompt.detach() if placed.prompt is not None else None
+    total, tokens = 0.0, 0
+    with ExitStack() as stack:
+        if variant == "base":
+            stack.enter_context(placed.without_factors())
+        for at in range(0, len(rows), batch):
+            ids, labels = padded(rows[at : at + batch])
+            front = prompt if variant == "adapter" else None
+            loss = evaluate_loss(placed.model, front, ids, labels)
+            total, tokens = total + loss.total, tokens + loss.tokens
+    return Loss(total, tokens)

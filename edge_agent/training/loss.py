@@ -1,0 +1,93 @@
+"""Next-token loss behind a soft prompt, without a whole batch of logits in memory.
+
+The head is applied to a few hundred positions at a time and differentiated at once, so that
+logits (positions x vocabulary) never set the peak. The sum of the parts is the usual loss exactly.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from edge_agent.training.tokens import IGNORED
+
+#: Positions times vocabulary of one piece; 4 MiB in float32. The planner counts on it.
+PIECE_LOGITS = 2**20
+
+
+class Loss(NamedTuple):
+    """A sum over positions, so that pieces and batches may be added up."""
+
+    total: float
+    tokens: int
+
+
+def evaluate_loss(
+    model: Any, prompt: torch.Tensor | None, ids: torch.Tensor, labels: torch.Tensor
+) -> Loss:
+    """Return the loss of a batch; nothing is kept for a backward pass.
+
+    Args:
+        model: a causal language model of transformers.
+        prompt: (tokens, hidden) embeddings in front of each row, or None.
+        ids: (rows, tokens).
+        labels: (rows, tokens), `IGNORED` where no loss is taken. The first token is never
+            predicted, with a soft prompt or without, so that both are means over the same tokens.
+    """
+    with torch.no_grad():
+        states, wanted = _predicting(model, prompt, ids, labels)
+        total = 0.0
+        for at in _pieces(model, len(wanted)):
+            total += float(_head_loss(model, states[at], wanted[at]))
+    return Loss(total, len(wanted))
+
+
+def backward_loss(
+    model: Any, prompt: torch.Tensor | None, ids: torch.Tensor, labels: torch.Tensor
+) -> Loss:
+    """Add the gradient of a batch's mean loss per token to whatever requires one.
+
+    Returns:
+        The loss's sum over the batch, as `evaluate_loss`.
+    """
+    states, wanted = _predicting(model, prompt, ids, labels)
+    gradient = torch.zeros_like(states)
+    total = 0.0
+    for at in _pieces(model, len(wanted)):
+        piece = states[at].detach().requires_grad_(True)
+        loss = _head_loss(model, piece, wanted[at])
+        torch.autograd.backward(loss / len(wanted))
+        if piece.grad is not None:
+            gradient[at] = piece.grad
+        total += float(loss.detach())
+        del piece, loss
+    torch.autograd.backward(states, gradient)
+    return Loss(total, len(wanted))
+
+
+def _predicting(
+    model: Any, prompt: torch.Tensor | None, ids: torch.Tensor, labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the final states (n, hidden) that predict a token, and those tokens (n,)."""
+    embedded = model.get_input_embeddings()(ids)  # (rows, tokens, hidden)
+    front = 0
+    if prompt is not None:
+        front = len(prompt)
+        embedded = torch.cat([prompt.expand(len(ids), -1, -1), embedded], dim=1)
+    decoder = getattr(model, model.base_model_prefix)
+    states = decoder(inputs_embeds=embedded, use_cache=False).last_hidden_state
+    rows, places = torch.nonzero(labels[:, 1:] != IGNORED, as_tuple=True)
+    return states[rows, places + front], labels[rows, places + 1]
+
+
+def _pieces(model: Any, positions: int) -> list[slice]:
+    size = max(1, PIECE_LOGITS // model.config.vocab_size)
+    return [slice(at, at + size) for at in range(0, positions, size)]
+
+
+def _head_loss(model: Any, states: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    logits = model.get_output_embeddings()(states)
+    cap = getattr(model.config, "final_logit_softcapping", None)
+    if cap is not None:  # Gemma 2, arXiv 2408.00118, section 2
+        logits = torch.tanh(logits / cap) * cap
+    return cross_entropy(logits, wanted, reduction="sum")

@@ -1,0 +1,73 @@
+"""Low-rank factors beside frozen linear layers, as PEFT layers.
+
+``y = W x + Σ B_a (A_a x)`` over the adapters ``a`` of a layer, the scale being 1 throughout
+(``lora_alpha`` = r). LoRA: Hu et al., 2021, arXiv 2106.09685.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import peft
+import torch
+from peft.tuners.lora import Linear
+from torch import nn
+
+#: The two PEFT adapters of a device: what it trains, and the rest, which stays as it is.
+TRAINED, REST = "trained", "rest"
+
+
+class LowRankLinear(Linear):  # type: ignore[misc]  # PEFT has no complete annotations
+    """PEFT's LoRA layer, adding each product to the output in place.
+
+    PEFT's own forward makes three more tensors of the output's size for every adapter. Autograd
+    needs none of them, and they would set the peak of small devices.
+    """
+
+    off = False
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the layer's output, (..., in) to (..., out)."""
+        result: torch.Tensor = self.base_layer(x)
+        if self.off:
+            return result
+        flat = result.view(-1, result.shape[-1])
+        for name in (TRAINED, REST):
+            if name in self.lora_A:
+                inner = nn.functional.linear(x, self.lora_A[name].weight)  # (..., r)
+                flat.addmm_(inner.view(-1, inner.shape[-1]), self.lora_B[name].weight.T)
+        return result
+
+
+def inject(model: Any, adapter: str, rank: int, targets: list[str]) -> None:
+    """Put one adapter of a rank beside each target, frozen, its values yet to be set."""
+    config = peft.LoraConfig(
+        r=rank, lora_alpha=rank, lora_dropout=0.0, bias="none", target_modules=targets
+    )
+    # PEFT's documented way to bring a layer of one's own (its guide "Custom models").
+    config._register_custom_module({nn.Linear: LowRankLinear})
+    peft.inject_adapter_in_model(config, model, adapter)
+    for layer in layers(model).values():
+        layer.requires_grad_(False)
+
+
+def layers(model: Any) -> dict[str, LowRankLinear]:
+    """Return the adapted layers by module path."""
+    return {
+        name: module for name, module in model.named_modules() if isinstance(module, LowRankLinear)
+    }
+
+
+def remove(model: Any) -> None:
+    """Take every adapter out again; what is left is the base model itself."""
+    for name, layer in layers(model).items():
+        parent, _, last = name.rpartition(".")
+        setattr(model.get_submodule(parent), last, layer.base_layer)
+
+
+def factors(found: Mapping[str, LowRankLinear], adapter: str) -> dict[str, nn.Parameter]:
+    """Return one adapter's factors by their names on the wire."""
+    named: dict[str, nn.Parameter] = {}
+    for path, layer in found.items():
+        named[f"{path}.lora_A"] = layer.lora_A[adapter].weight  # (rank, in)
+        named[f"{path}.lora_B"] = layer.lora_B[adapter].weight  # (out, rank)
+    return named

@@ -1,0 +1,193 @@
+"""The worker: a process of its own for everything that imports torch.
+
+It reads commands from standard input and writes events to a private copy of standard output; the
+real one then leads to standard error, where a library's prints do no harm. It ends as soon as its
+standard input does: the supervisor is gone. No text of the data stands in anything it writes; of
+an error that it does not know it tells the class and the place only.
+"""
+
+import logging
+import os
+import sys
+import threading
+import time
+import traceback
+import warnings
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, BinaryIO
+
+import msgspec
+
+from edge_agent.errors import AdapterError, AgentError, DataError, ModelError
+from edge_agent.fetch import FetchError, fetch
+from edge_agent.protocol import Command, Event, Failed, Fetch, Fetched, Progress, Ready, Warm, Work
+from edge_agent.training.errors import OutOfMemoryError, is_out_of_memory
+
+if TYPE_CHECKING:
+    from edge_agent.training.task import Tasks
+
+log = logging.getLogger(__name__)
+
+PROGRESS_S = 0.25
+_KINDS: dict[type[AgentError], str] = {
+    AdapterError: "adapter",
+    DataError: "data",
+    FetchError: "network",
+    ModelError: "model",
+    OutOfMemoryError: "memory",
+}
+
+
+class Worker:
+    """Does commands one after the other.
+
+    Args:
+        events: where events are written, one JSON document a line.
+    """
+
+    def __init__(self, events: BinaryIO) -> None:
+        self._events = events
+        self._tasks: Tasks | None = None
+        self._told_at = 0.0
+
+    def do(self, command: Command) -> None:
+        """Do one command; whatever goes wrong is reported, and the worker goes on."""
+        task = command.task if isinstance(command, Work) else ""
+        failure: Failed | None = None
+        try:
+            self._do(command)
+        except Exception as error:
+            failure = _failure(task, error)
+        if failure is None:
+            return
+        # Only now: while an error is handled, its frames keep the task's tensors alive.
+        if self._tasks is not None:
+            self._tasks.release()
+        self.report(failure)
+
+    def report(self, event: Event) -> None:
+        """Write an event; progress in the middle of a stage only a few times a second."""
+        if isinstance(event, Progress) and 0 < event.step < event.steps:
+            if time.monotonic() - self._told_at < PROGRESS_S:
+                return
+            self._told_at = time.monotonic()
+        self._events.write(msgspec.json.encode(event) + b"\n")
+        self._events.flush()
+
+    def _do(self, command: Command) -> None:
+        match command:
+            case Warm():
+                self._warm()
+                self.report(Ready(runtime_bytes=_resident_bytes()))
+            case Fetch():
+                downloaded = fetch(command.http, command.digest, command.folder, self._fetching)
+                self.report(
+                    Fetched(
+                        digest=command.digest,
+                        folder=command.folder,
+                        downloaded_bytes=downloaded,
+                    )
+                )
+            case Work():
+                self._warm().run(command)
+
+    def _fetching(self, done: int, total: int) -> None:
+        self.report(Progress(task="", stage="fetch", step=done, steps=total))
+
+    def _warm(self) -> "Tasks":
+        if self._tasks is None:
+            self._tasks = _import_training()(self.report)
+        return self._tasks
+
+
+def main() -> int:
+    """Serve commands until standard input ends."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    sys.excepthook = lambda _, error, __: log.error("%s", describe(error))
+    commands, events = _private_pipes()
+    waiting: SimpleQueue[bytes] = SimpleQueue()
+    threading.Thread(target=_read, args=(commands, waiting), daemon=True).start()
+    worker = Worker(events)
+    while True:
+        line = waiting.get()
+        try:
+            command = msgspec.json.decode(line, type=Command)
+        except msgspec.DecodeError as error:
+            log.error("a command can't be read: %s", error)
+            continue
+        try:
+            worker.do(command)
+        except BrokenPipeError:
+            return 0
+
+
+def describe(error: BaseException) -> str:
+    """Return an unknown error's class and place; its message could quote the data."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if "edge_agent" in frame.filename] or list(frames)
+    place = f" at {os.path.basename(ours[-1].filename)}:{ours[-1].lineno}" if ours else ""  # noqa: PTH119 - not a path of ours
+    return f"{type(error).__name__}{place}"
+
+
+def _failure(task: str, error: Exception) -> Failed:
+    if isinstance(error, BrokenPipeError):
+        raise error
+    if is_out_of_memory(error):
+        return Failed(task=task, kind="memory", message="an allocation failed: memory is short.")
+    if isinstance(error, AgentError):
+        kind = next((kind for cls, kind in _KINDS.items() if isinstance(error, cls)), "other")
+        return Failed(task=task, kind=kind, message=str(error))
+    log.error("unknown error: %s", describe(error))
+    return Failed(task=task, kind="other", message=describe(error))
+
+
+def _private_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Take standard input and output for ourselves; libraries get nothing and standard error."""
+    commands = os.fdopen(os.dup(0), "rb")
+    events = os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return commands, events
+
+
+def _read(commands: BinaryIO, waiting: "SimpleQueue[bytes]") -> None:
+    for line in commands:
+        waiting.put(line)
+    os._exit(0)  # in the middle of a step, too: nobody is left to take the result
+
+
+def _import_training() -> "type[Tasks]":
+    """Import torch and what goes with it; some seconds and some 350 MB."""
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("LORIKEET_THREADS", "0")) or _cores())
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    # PEFT 0.21 asks transformers 5 for a property that is about to go; neither is ours to mend.
+    warnings.filterwarnings(
+        "ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning
+    )
+    from edge_agent.training.rehearse import rehearse
+    from edge_agent.training.task import Tasks, trim_heap
+
+    rehearse()
+    trim_heap()
+    return Tasks
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _resident_bytes() -> int:
+    from edge_agent.probe.process import resident_bytes
+
+    return resident_bytes(os.getpid()) or 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+"""The hub's HTTP application, put together from the routes of each topic."""
+
+from fastapi import FastAPI
+from starlette.responses import Response
+
+from hub.api.answers import add_error_answers, document
+from hub.api.control import HubControl
+from hub.api.devices import device_routes
+from hub.api.fetch import fetch_routes
+from hub.api.jobs import job_routes
+from wire.version import LORIKEET_VERSION
+
+
+def create_app(control: HubControl) -> FastAPI:
+    """Return the application that serves a hub over HTTP."""
+    # The interactive pages would load their scripts from the internet.
+    app = FastAPI(title="Lorikeet", version=LORIKEET_VERSION, docs_url=None, redoc_url=None)
+    add_error_answers(app)
+
+    @app.get("/healthz")
+    def healthz() -> Response:
+        return document({"ok": True, "version": LORIKEET_VERSION})
+
+    for routes in (fetch_routes, job_routes, device_routes):
+        app.include_router(routes(control))
+    return app

@@ -1,0 +1,181 @@
+"""What the HTTP layer asks of the hub, and the documents that it passes on.
+
+The command line reads the same documents, so this file imports no web framework.
+"""
+
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from wire.messages import DeviceInfo, Telemetry
+from wire.messages.device import State
+from wire.messages.hub import JobPhase
+from wire.messages.plan import Role
+
+#: Phases after which a job doesn't change any more.
+ENDED: tuple[JobPhase, ...] = ("done", "failed", "cancelled")
+
+
+class _Document(msgspec.Struct, frozen=True, kw_only=True):
+    """A JSON document; an unknown field is passed over, so that a newer hub may add one."""
+
+
+class JobSummary(_Document, frozen=True, kw_only=True):
+    """One line of the list of jobs."""
+
+    job: str
+    phase: JobPhase
+    method: str
+    base: str  # the base model's name
+    round: int  # 0 before the first one opens
+    rounds: int
+    base_loss: float | None = None  # held out, before any training
+    heldout_loss: float | None = None  # of the newest adapter that was measured
+    adapter_round: int | None = None  # the newest published adapter's; None before the first
+    created_ts: float = 0.0  # Unix time, seconds
+    reason: str | None = None  # why it failed or was cancelled
+
+
+class Member(_Document, frozen=True, kw_only=True):
+    """One device in one round."""
+
+    device: str
+    role: Role
+    rung: str
+    rank: int = 0
+    steps: int = 0
+    codec: str = ""
+    state: str = "offered"  # offered, taken, declined, accepted, failed, late, missing
+    reason: str = ""  # why this role, rung and number of steps
+    problem: str | None = None  # why it declined, failed or was refused
+    loss_first: float | None = None  # while training
+    loss_last: float | None = None
+    heldout_loss: float | None = None  # of the adapter with which the round began
+    update_bytes: int = 0
+
+
+class Round(_Document, frozen=True, kw_only=True):
+    """One round of a job."""
+
+    round: int
+    phase: JobPhase
+    opened_ts: float = 0.0
+    closed_ts: float | None = None
+    deadline_s: float | None = None
+    heldout_loss: float | None = None  # of the adapter that the round published
+    members: list[Member] = []
+    reason: str | None = None
+
+
+class JobDetail(_Document, frozen=True, kw_only=True):
+    """All about one job."""
+
+    summary: JobSummary
+    file: str  # the job file, as it was submitted
+    rounds: list[Round] = []
+
+
+class DeviceSummary(_Document, frozen=True, kw_only=True):
+    """One line of the list of devices."""
+
+    device: str
+    state: State
+    seen_ts: float  # Unix time of the last sign of life, seconds
+    memory_limit_bytes: int | None = None
+    roles: dict[str, str] = {}  # by job, as "lora, streamed, rank 8"
+    reason: str | None = None
+
+
+class DeviceDetail(_Document, frozen=True, kw_only=True):
+    """All that a device told about itself."""
+
+    summary: DeviceSummary
+    info: DeviceInfo | None = None
+    telemetry: Telemetry | None = None
+
+
+class JobEvent(_Document, frozen=True, kw_only=True):
+    """One entry of a job's record."""
+
+    seq: int
+    ts: float  # Unix time, seconds
+    kind: str
+    data: dict[str, Any] = {}
+
+
+class Failure(_Document, frozen=True, kw_only=True):
+    """The body of every answer that is an error."""
+
+    error: str
+    kind: Literal["config", "not_found", "conflict", "failed"] = "failed"
+    path: str | None = None
+    value: Any = None
+    allowed: str | None = None
+
+
+class HubControl(Protocol):
+    """The hub, as the HTTP layer sees it. Methods are called from several threads at once."""
+
+    def submit_job(self, text: str) -> JobSummary:
+        """Start the job that a job file describes.
+
+        Raises:
+            ConfigError: the file isn't allowed, or its base model can't be used.
+            ConflictError: there is a job of this name.
+        """
+
+    def cancel_job(self, job: str) -> JobSummary:
+        """Stop a job; what it published stays. One that has ended stays as it is.
+
+        Raises:
+            NotFoundError: there is no such job.
+        """
+
+    def list_jobs(self) -> list[JobSummary]:
+        """Return all jobs, the newest first."""
+
+    def show_job(self, job: str) -> JobDetail:
+        """Return all about a job.
+
+        Raises:
+            NotFoundError: there is no such job.
+        """
+
+    def list_devices(self) -> list[DeviceSummary]:
+        """Return every device that was ever seen, by id."""
+
+    def show_device(self, device: str) -> DeviceDetail:
+        """Return all about a device.
+
+        Raises:
+            NotFoundError: it was never seen.
+        """
+
+    def model_manifest(self, digest: str) -> bytes:
+        """Return the bytes whose sha256 is a base model's digest.
+
+        Raises:
+            NotFoundError: no job uses that model.
+        """
+
+    def blob_path(self, sha256: str) -> Path:
+        """Return the file of that content: part of a base model or of an adapter.
+
+        Raises:
+            NotFoundError: there is none that devices may fetch.
+        """
+
+    def adapter_folder(self, job: str) -> Path:
+        """Return the PEFT folder of a job's newest adapter.
+
+        Raises:
+            NotFoundError: there is no such job, or it has published none yet.
+        """
+
+    def events(self, job: str) -> list[JobEvent]:
+        """Return a job's record, oldest first.
+
+        Raises:
+            NotFoundError: there is no such job.
+        """

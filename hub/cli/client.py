@@ -1,0 +1,151 @@
+"""The hub's API, as the command line uses it: typed answers, errors in the hub's own words."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+import msgspec
+
+from hub.address import is_loopback
+from hub.api.control import DeviceDetail, DeviceSummary, Failure, JobDetail, JobSummary
+from hub.errors import ConfigError, ConflictError, HubError, NotFoundError, UnreachableError
+from wire.errors import MalformedError
+from wire.topics import check_name
+
+MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
+_TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+_SUBMIT_TIMEOUT = httpx.Timeout(3600.0, connect=5.0)  # the hub may fetch and hash a base model
+
+T = TypeVar("T")
+
+
+class HubClient:
+    """Talks to one hub.
+
+    Args:
+        url: ``http://host:port``.
+
+    Raises:
+        ConfigError: that isn't such a URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError("--hub", url, "http://host:port")
+        self._url = url.rstrip("/")
+        # A proxy can't reach this machine's own loopback.
+        self._http = httpx.Client(timeout=_TIMEOUT, trust_env=not is_loopback(parts.hostname))
+
+    def __enter__(self) -> "HubClient":
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        self._http.close()
+
+    def submit(self, text: str) -> JobSummary:
+        """Submit a job file."""
+        return self._ask(
+            JobSummary,
+            "POST",
+            "/v1/jobs",
+            content=text.encode(),
+            headers={"content-type": "application/yaml"},
+            timeout=_SUBMIT_TIMEOUT,
+        )
+
+    def jobs(self) -> list[JobSummary]:
+        """Return all jobs."""
+        return self._ask(list[JobSummary], "GET", "/v1/jobs")
+
+    def job(self, name: str) -> JobDetail:
+        """Return all about one job."""
+        return self._ask(JobDetail, "GET", f"/v1/jobs/{_name(name, 'job')}")
+
+    def cancel(self, name: str) -> JobSummary:
+        """Stop a job."""
+        return self._ask(JobSummary, "DELETE", f"/v1/jobs/{_name(name, 'job')}")
+
+    def devices(self) -> list[DeviceSummary]:
+        """Return all devices."""
+        return self._ask(list[DeviceSummary], "GET", "/v1/devices")
+
+    def device(self, name: str) -> DeviceDetail:
+        """Return all about one device."""
+        return self._ask(DeviceDetail, "GET", f"/v1/devices/{_name(name, 'device')}")
+
+    def adapter(self, name: str, target: Path) -> None:
+        """Write the zip of a job's newest adapter into a file."""
+        url = f"{self._url}/v1/jobs/{_name(name, 'job')}/adapter"
+        try:
+            with self._http.stream("GET", url) as answer:
+                if not answer.is_success:
+                    raise _failure(answer.status_code, _read(answer))
+                with target.open("wb") as file:
+                    for piece in answer.iter_bytes():
+                        file.write(piece)
+        except httpx.HTTPError as error:
+            raise self._away(error) from error
+
+    def _ask(self, kind: type[T], method: str, path: str, **options: Any) -> T:
+        try:
+            with self._http.stream(method, self._url + path, **options) as answer:
+                body = _read(answer)
+        except httpx.HTTPError as error:
+            raise self._away(error) from error
+        if not answer.is_success:
+            raise _failure(answer.status_code, body)
+        try:
+            return msgspec.json.decode(body, type=kind)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise HubError(
+                f"{self._url} answers, but not as this version's hub: {error}. Check --hub."
+            ) from error
+
+    def _away(self, error: httpx.HTTPError) -> UnreachableError:
+        reason = str(error) or type(error).__name__
+        return UnreachableError(
+            f"no hub answers at {self._url} ({reason}). Start one with lorikeet-hub serve, or "
+            "name another with --hub."
+        )
+
+
+def _name(name: str, what: str) -> str:
+    try:
+        return check_name(name, what)
+    except MalformedError as error:
+        raise ConfigError(what, name, "a name", message=str(error)) from error
+
+
+def _read(answer: httpx.Response) -> bytes:
+    data = bytearray()
+    for piece in answer.iter_bytes():
+        data += piece
+        if len(data) > MAX_DOCUMENT_BYTES:
+            raise HubError(f"the hub's answer is larger than {MAX_DOCUMENT_BYTES} bytes.")
+    return bytes(data)
+
+
+def _failure(status: int, body: bytes) -> HubError:
+    try:
+        failure = msgspec.json.decode(body, type=Failure)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return HubError(f"the answer is HTTP status {status}. Is it a hub that --hub names?")
+    match failure.kind:
+        case "config":
+            return ConfigError(
+                failure.path or "", failure.value, failure.allowed or "", message=failure.error
+            )
+        case "not_found":
+            return NotFoundError(failure.error)
+        case "conflict":
+            return ConflictError(failure.error)
+        case _:
+            return HubError(failure.error)

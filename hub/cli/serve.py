@@ -1,0 +1,47 @@
+"""``lorikeet-hub serve``."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hub.cli.options import AsJson
+from hub.cli.output import print_json
+
+EXAMPLE = "Example: lorikeet-hub serve --config hub.yaml"
+
+
+def serve(
+    config: Annotated[Path, typer.Option(help="The hub's settings.")] = Path("hub.yaml"),
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Allow to listen for others, without credentials.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run the hub until stopped (Ctrl-C). With --json, print the settings in force first."""
+    from hub.config import load_hub_file
+
+    settings = load_hub_file(config, insecure=insecure)
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)-7s %(message)s",
+        datefmt="%H:%M:%S",
+    )
+    from hub.serve import run
+
+    if as_json:
+        broker = settings.broker.address
+        print_json(
+            {
+                "fleet": settings.fleet,
+                "broker": f"mqtt://{broker.host}:{broker.port}",
+                "embedded_broker": settings.broker.embedded,
+                "http": settings.http.public_url or settings.http.address.url,
+                "database": settings.store.database,
+                "blobs": str(settings.store.blobs),
+            }
+        )
+    run(settings)

@@ -1,0 +1,179 @@
+"""The running hub as its HTTP layer sees it; see `hub.api.control.HubControl`.
+
+Methods come from several threads. What touches jobs or devices is done on the coordinator's.
+"""
+
+import logging
+import resource
+import secrets
+import sys
+from pathlib import Path
+
+from hub.api.control import (
+    DeviceDetail,
+    DeviceSummary,
+    JobDetail,
+    JobEvent,
+    JobSummary,
+)
+from hub.documents import device_detail, device_summary, job_detail, job_event, job_summary
+from hub.errors import ConflictError, NotFoundError
+from hub.hash_cache import HashCache
+from hub.jobs import JobFile, parse_job
+from hub.models import BaseModel, load_model
+from hub.rounds import events
+from hub.rounds.coordinator import Coordinator
+from hub.rounds.job_run import BROADCAST_CODEC, JobRun, JobSpec, start_manifest
+from hub.rounds.state import JobState
+from hub.store.database import Store
+
+log = logging.getLogger(__name__)
+
+
+class LiveHub:
+    """Implements `HubControl` on a coordinator.
+
+    Args:
+        coordinator: runs in another thread.
+        store: for the record.
+        hashes: of base models' files.
+    """
+
+    def __init__(self, coordinator: Coordinator, store: Store, hashes: HashCache) -> None:
+        self._coordinator = coordinator
+        self._store = store
+        self._hashes = hashes
+
+    # Jobs
+
+    def submit_job(self, text: str) -> JobSummary:
+        """Start the job that a job file describes."""
+        file = parse_job(text)
+        # On the caller's thread: hashing a large base takes a while.
+        base = load_model(file.model.base, self._hashes)
+        base.chosen_targets(file.lora.targets)
+        return self._coordinator.call(lambda: self._begin(text, file, base))
+
+    def _begin(self, text: str, file: JobFile, base: BaseModel) -> JobSummary:
+        if file.job in self._coordinator.jobs:
+            raise ConflictError(
+                f"there is a job {file.job!r} already; choose another name for this one."
+            )
+        desk = self._coordinator.desk
+        seed = file.seed if file.seed is not None else secrets.randbelow(2**31)
+        spec = JobSpec(
+            file=text,
+            base=str(base.folder),
+            digest=base.digest,
+            seed=seed,
+            created_ts=desk.now(),
+        )
+        codec = BROADCAST_CODEC if file.codec == "auto" else file.codec
+        start = desk.adapters.begin(start_manifest(file, base), seed, codec)
+        self._store.add_job(file.job, spec, desk.now())
+        job = JobRun(desk, spec, file, base, JobState())
+        rules = events.RoundRules(job=file.job, rounds=file.rounds)
+        job.record(events.Submitted(rules=rules, start=start))
+        self._coordinator.add(job)
+        log.info("job %s: %d rounds on %s", file.job, file.rounds, base.name)
+        return job_summary(job)
+
+    def restore(self) -> None:
+        """Take up the jobs of the store; called before the coordinator runs."""
+        for name, spec in self._store.jobs():
+            file = parse_job(spec.file)
+            base = load_model(spec.base, self._hashes)
+            if base.digest != spec.digest:
+                log.error(
+                    "job %s: the base in %s has changed (%s, not %s); the job stays as it is",
+                    name, spec.base, base.digest[:12], spec.digest[:12],
+                )  # fmt: skip
+                continue
+            desk = self._coordinator.desk
+            self._coordinator.add(JobRun(desk, spec, file, base, self._store.replay(name)))
+
+    def cancel_job(self, job: str) -> JobSummary:
+        """Stop a job; what it published stays."""
+
+        def cancel() -> JobSummary:
+            run = self._job(job)
+            if not run.over:
+                run.record(events.Cancelled(reason="cancelled by a person"))
+            return job_summary(run)
+
+        return self._coordinator.call(cancel)
+
+    def list_jobs(self) -> list[JobSummary]:
+        """Return all jobs, the newest first."""
+
+        def listed() -> list[JobSummary]:
+            runs = self._coordinator.jobs.values()
+            return [job_summary(run) for run in sorted(runs, key=lambda r: -r.spec.created_ts)]
+
+        return self._coordinator.call(listed)
+
+    def show_job(self, job: str) -> JobDetail:
+        """Return all about a job."""
+        return self._coordinator.call(lambda: job_detail(self._job(job)))
+
+    def events(self, job: str) -> list[JobEvent]:
+        """Return a job's record, oldest first."""
+        self._coordinator.call(lambda: self._job(job))
+        found = enumerate(self._store.read(job), start=1)
+        return [job_event(seq, at, event) for seq, (at, event) in found]
+
+    def adapter_folder(self, job: str) -> Path:
+        """Return the PEFT folder of a job's newest adapter."""
+        folder = self._coordinator.call(lambda: self._job(job).folder)
+        if not folder.is_dir():
+            raise NotFoundError(f"job {job!r} has published no adapter yet.")
+        return folder
+
+    def _job(self, job: str) -> JobRun:
+        run = self._coordinator.jobs.get(job)
+        if run is None:
+            known = ", ".join(sorted(self._coordinator.jobs)) or "none"
+            raise NotFoundError(f"there is no job {job!r}; jobs here: {known}.")
+        return run
+
+    # Devices
+
+    def list_devices(self) -> list[DeviceSummary]:
+        """Return every device that was ever seen, by id."""
+        return self._coordinator.call(
+            lambda: [device_summary(one) for one in self._coordinator.known_devices()]
+        )
+
+    def show_device(self, device: str) -> DeviceDetail:
+        """Return all about a device."""
+
+        def show() -> DeviceDetail:
+            found = self._coordinator.sessions.devices.get(device)
+            if found is None:
+                raise NotFoundError(f"no device {device!r} was ever seen here.")
+            return device_detail(found)
+
+        return self._coordinator.call(show)
+
+    # Models and blobs
+
+    def model_manifest(self, digest: str) -> bytes:
+        """Return the bytes whose sha256 is a base model's digest."""
+        for job in list(self._coordinator.jobs.values()):
+            if job.base.digest == digest:
+                return job.base.manifest.encode()
+        raise NotFoundError(f"no job uses a base model {digest[:12]!r}.")
+
+    def blob_path(self, sha256: str) -> Path:
+        """Return a file of a base model. Updates and adapters travel over MQTT alone."""
+        for job in list(self._coordinator.jobs.values()):
+            path = job.base.path_of(sha256)
+            if path is not None:
+                return path
+        raise NotFoundError(f"no base model has a file {sha256[:12]!r}.")
+
+
+def peak_bytes() -> int:
+    """Return the greatest resident memory that this process ever had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,351 @@
+"""Drives the rounds: messages in, what the jobs' states want out. One thread owns everything.
+
+The HTTP layer and the combining thread hand their work over as `Call`s on the same queue, so
+nothing here needs a lock.
+"""
+
+import logging
+import queue
+import secrets
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hub.fleet.sessions import Device, Sessions
+from hub.rounds import events
+from hub.rounds.desk import Call, Desk
+from hub.rounds.job_run import JobRun
+from hub.rounds.reception import Reception
+from hub.store.database import Store
+from wire.blobs import BlobStore
+from wire.errors import MalformedError
+from wire.link import Connected, Disconnected, Link, Received, Will, bounded
+from wire.messages import (
+    BlobFin,
+    BlobGet,
+    BlobInit,
+    DeviceEvent,
+    DeviceInfo,
+    DeviceState,
+    Evaluated,
+    Hello,
+    HubState,
+    Refused,
+    Reply,
+    Result,
+    Take,
+    Telemetry,
+    encode,
+    parse,
+)
+from wire.topics import Topics
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+TICK_S = 0.25
+ALIVE_S = 2.0
+SWEEP_S = 60.0
+BLOB_AGE_S = 3600.0
+CALL_TIMEOUT_S = 60.0
+
+
+class Coordinator:
+    """The hub's one thread.
+
+    Args:
+        broker: URL, with credentials if there are any.
+        fleet: its name.
+        http: where devices fetch bases.
+        store: jobs, events, devices.
+        blobs: updates and adapters.
+        alive: a file whose time of change says until when the hub lived.
+    """
+
+    def __init__(
+        self, *, broker: str, fleet: str, http: str, store: Store, blobs: BlobStore, alive: Path
+    ) -> None:
+        self.inbox: queue.Queue[Any] = queue.Queue(maxsize=1000)
+        self.epoch = secrets.token_hex(4)
+        self.topics = Topics(fleet)
+        self.jobs: dict[str, JobRun] = {}
+        self.sessions = Sessions(store.devices())
+        self._alive = alive
+        self._stopping = False
+        self._offline_since: float | None = None
+        self._next = {"alive": 0.0, "sweep": 0.0}
+        self._http = http
+        will = encode(HubState(online=False, ts=0, epoch=self.epoch))
+        self.link = Link(
+            broker,
+            f"hub-{fleet}-{self.epoch}",
+            bounded(self.inbox),
+            will=Will(self.topics.hub_state(), will, 1, True),
+        )
+        self.desk = Desk(
+            link=self.link,
+            topics=self.topics,
+            sessions=self.sessions,
+            store=store,
+            blobs=blobs,
+            inbox=self.inbox,
+            http=http,
+        )
+        self.reception = Reception(
+            link=self.link,
+            topics=self.topics,
+            epoch=self.epoch,
+            sessions=self.sessions,
+            store=blobs,
+            broadcast=self.desk.broadcast,
+            allowed_bytes=self._allowed_bytes,
+            arrived=self._on_arrived,
+            gone=self._on_gone,
+        )
+
+    # For other threads
+
+    def call(self, work: Callable[[], T]) -> T:
+        """Do something on the coordinator's thread and return its result.
+
+        Raises:
+            TimeoutError: the thread is busy or has ended.
+        """
+        future: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(work())
+            except Exception as error:  # handed to the caller, whoever that is
+                future.set_exception(error)
+
+        self.inbox.put(Call(run))
+        return future.result(CALL_TIMEOUT_S)
+
+    def stop(self) -> None:
+        """Ask the loop to end; safe from a signal handler."""
+        self._stopping = True
+
+    # The loop
+
+    def add(self, job: JobRun) -> None:
+        """Take in a job, new or replayed."""
+        self.jobs[job.name] = job
+
+    def run(self) -> None:
+        """Work until `stop`."""
+        for topic in (
+            self.topics.device_state(),
+            self.topics.device_info(),
+            self.topics.event(),
+            self.topics.request(),
+            self.topics.upload_chunk(),
+        ):
+            self.link.subscribe(topic)
+        self.link.subscribe(self.topics.telemetry(), 0)
+        self._note_absence()
+        self.link.start()
+        next_tick = 0.0
+        try:
+            while not self._stopping:
+                # Between two chunks of a broadcast we only look whether something came in.
+                wait_s = TICK_S if self.desk.broadcast.idle else 0.005
+                try:
+                    event = self.inbox.get(timeout=wait_s)
+                except queue.Empty:
+                    event = None
+                if event is not None:
+                    self._on_event(event)
+                now = self.desk.now()
+                if now >= next_tick or event is None:
+                    next_tick = now + TICK_S
+                    self._tick(now)
+                self.desk.broadcast.pump()
+        finally:
+            self._say_online(False)
+            self.link.stop()
+            self.desk.close()
+
+    def _on_event(self, event: object) -> None:
+        match event:
+            case Call():
+                event.work()
+                self._drive()
+            case Connected():
+                self._on_connected()
+            case Disconnected():
+                self._offline_since = self._offline_since or self.desk.now()
+            case Received():
+                try:
+                    self._on_message(event)
+                except MalformedError as error:
+                    log.warning("dropped a message on %s: %s", event.topic, error)
+            case _:
+                log.debug("passed over %s", type(event).__name__)
+
+    def _on_connected(self) -> None:
+        log.info("connected to the broker")
+        now = self.desk.now()
+        if self._offline_since is not None:
+            self._log_absence(now - self._offline_since)
+            self._offline_since = None
+        self._say_online(True)
+        for job in self.jobs.values():
+            job.forget_announcement()
+        self._drive()
+
+    def _say_online(self, online: bool) -> None:
+        state = HubState(online=online, ts=self.desk.now(), epoch=self.epoch, http=self._http)
+        self.link.publish(self.topics.hub_state(), encode(state), state.QOS, retain=True)
+
+    def _note_absence(self) -> None:
+        """Deadlines that passed while no hub ran don't count."""
+        if self._alive.exists():
+            self._log_absence(self.desk.now() - self._alive.stat().st_mtime)
+
+    def _log_absence(self, away_s: float) -> None:
+        for job in self.jobs.values():
+            if not job.over and away_s > 0:
+                job.record(events.HubBack(away_s=away_s))
+
+    # Messages
+
+    def _on_message(self, received: Received) -> None:
+        now = self.desk.now()
+        route = self.topics.parse(received.topic)
+        if route is None or route.device is None:
+            return
+        device = route.device
+        if route.kind == "upload_chunk":
+            self.reception.on_chunk(device, received.payload)
+            return
+        message = parse(route, received.payload)
+        match message:
+            case DeviceState():
+                self.reception.on_state(device, message, now)
+            case DeviceInfo() if self.sessions.owns(device, message.session, now):
+                self.sessions.devices[device].info = message
+                self.desk.store.save_device(self.sessions.devices[device])
+                self._drive()
+            case Telemetry() if self.sessions.owns(device, message.session, now):
+                self.sessions.devices[device].telemetry = message
+            case DeviceEvent() if self.sessions.owns(device, message.session, now):
+                log.info("device %s: %s: %s", device, message.type, message.detail)
+            case Hello():
+                self.reception.on_hello(device, message, now)
+            case Take() | Evaluated() | Result() | BlobInit() | BlobFin() | BlobGet():
+                self._on_request(device, message, now)
+            case _:
+                pass
+
+    def _on_request(
+        self,
+        device: str,
+        request: Take | Evaluated | Result | BlobInit | BlobFin | BlobGet,
+        now: float,
+    ) -> None:
+        if not self.sessions.owns(device, request.session, now):
+            known = self.sessions.devices.get(device)
+            if known is None or known.session is None:
+                self.reception.ask_report(device, request.session)
+            return
+        match request:
+            case BlobInit():
+                self.reception.on_blob_init(device, request)
+            case BlobFin():
+                self.reception.on_blob_fin(device, request)
+            case BlobGet():
+                self.reception.on_blob_get(device, request)
+            case Take():
+                self._answer(device, request, lambda job: job.on_take(device, request))
+            case Evaluated():
+                self._answer(device, request, lambda job: job.on_evaluated(device, request))
+            case Result():
+                self._on_result(device, request)
+        self._drive()
+
+    def _answer(
+        self, device: str, request: Take | Evaluated, handle: Callable[[JobRun], Reply | None]
+    ) -> None:
+        for job in self.jobs.values():
+            reply = handle(job)
+            if reply is not None:
+                self.reception.reply(device, reply)
+                return
+        self._refuse_unknown(device, request)
+
+    def _on_result(self, device: str, result: Result) -> None:
+        known = self.sessions.devices[device]
+        known.peak_bytes = max(known.peak_bytes, result.peak_bytes)
+        known.predicted_peak_bytes = result.predicted_peak_bytes
+        known.bytes_up, known.bytes_down = result.bytes_up, result.bytes_down
+
+        def reply(answer: Reply) -> None:
+            self.reception.reply(device, answer)
+
+        if not any(job.on_result(device, result, reply) for job in self.jobs.values()):
+            self._refuse_unknown(device, result)
+
+    def _refuse_unknown(self, device: str, request: Take | Evaluated | Result) -> None:
+        reason = f"no job of this hub has a task {request.task}."
+        self.reception.reply(
+            device, Refused(re=request.id, session=request.session, reason=reason)
+        )
+
+    def _allowed_bytes(self, device: str, task: str) -> int | None:
+        for job in self.jobs.values():
+            allowed = job.allowed_bytes(device, task)
+            if allowed is not None:
+                return allowed
+        return None
+
+    # Devices
+
+    def _on_arrived(self, device: str, _now: float) -> None:
+        self.desk.store.save_device(self.sessions.devices[device])
+        for job in self.jobs.values():
+            if not job.over:
+                job.on_device_back(device)
+        self._drive()
+
+    def _on_gone(self, device: str, _now: float) -> None:
+        self.desk.store.save_device(self.sessions.devices[device])
+        for job in self.jobs.values():
+            if not job.over:
+                job.on_device_lost(device)
+        self._drive()
+
+    # Timers
+
+    def _drive(self) -> None:
+        for job in list(self.jobs.values()):
+            job.drive()
+
+    def _tick(self, now: float) -> None:
+        self.reception.tick(now)
+        if self._offline_since is None:
+            self._drive()
+        if now >= self._next["alive"]:
+            self._next["alive"] = now + ALIVE_S
+            self._alive.touch()
+        if now >= self._next["sweep"]:
+            self._next["sweep"] = now + SWEEP_S
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Delete old blobs that no job can need any more.
+
+        A young one may be an update that was just uploaded and is in nobody's record yet.
+        """
+        live = set[str]().union(*(job.live_blobs() for job in self.jobs.values()))
+        for sha256 in self.desk.blobs.all():
+            path = self.desk.blobs.path(sha256)
+            if sha256 in live or path is None:
+                continue
+            if self.desk.now() - path.stat().st_mtime > BLOB_AGE_S:
+                self.desk.blobs.delete(sha256)
+
+    def known_devices(self) -> list[Device]:
+        """Return every device that was ever seen, by id."""
+        return [self.sessions.devices[name] for name in sorted(self.sessions.devices)]

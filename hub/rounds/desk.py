@@ -1,0 +1,83 @@
+"""What every job of a hub shares: the link, the devices, the stores, the clock."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import Queue
+from typing import Any
+
+import msgspec
+
+from hub.fleet.sessions import Sessions
+from hub.rounds.adapters import Adapters
+from hub.rounds.broadcast import Broadcast
+from hub.store.database import Store
+from wire.blobs import BlobStore
+from wire.link import Link
+from wire.messages import Message, encode
+from wire.topics import Topics
+
+
+class Call(msgspec.Struct, frozen=True):
+    """Something to be done on the coordinator's thread."""
+
+    work: Callable[[], None]
+
+
+class Desk:
+    """Shared by the coordinator and its jobs; used on the coordinator's thread only.
+
+    Attributes:
+        http: where devices fetch bases.
+        inbox: of the coordinator.
+    """
+
+    def __init__(
+        self,
+        *,
+        link: Link,
+        topics: Topics,
+        sessions: Sessions,
+        store: Store,
+        blobs: BlobStore,
+        inbox: "Queue[Any]",
+        http: str,
+    ) -> None:
+        self.link = link
+        self.topics = topics
+        self.sessions = sessions
+        self.store = store
+        self.blobs = blobs
+        self.adapters = Adapters(blobs)
+        self.broadcast = Broadcast(link)
+        self.http = http
+        self._inbox = inbox
+        # One thread: combining and checking read the same blobs, and memory counts once.
+        self._pool = ThreadPoolExecutor(1, "combine")
+
+    def now(self) -> float:
+        """Return Unix time, in seconds: what events are logged with."""
+        return time.time()
+
+    def background(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
+        """Run something slow on the other thread, and ``then`` on ours.
+
+        ``then`` gets the result, or the exception.
+        """
+
+        def done(future: "Future[Any]") -> None:
+            if future.cancelled():
+                return
+            outcome = future.exception() or future.result()
+            self._inbox.put(Call(lambda: then(outcome)))
+
+        self._pool.submit(work).add_done_callback(done)
+
+    def command(self, device: str, command: Message) -> bool:
+        """Tell one device something."""
+        topic = self.topics.command(device, str(command.NAME))
+        return self.link.publish(topic, encode(command), command.QOS)
+
+    def close(self) -> None:
+        """Let the other thread finish what it began."""
+        self._pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,196 @@
+"""What happens to a job: each event is logged before it takes effect.
+
+A job's state is what `hub.rounds.round.apply` makes of its events, in their order and at their
+times. Events that name a round are only for that round.
+"""
+
+import msgspec
+
+from hub.scheduling.contract import Member
+from wire.messages.requests import Evaluation, TrainMetrics
+
+
+class RoundRules(msgspec.Struct, frozen=True, kw_only=True):
+    """What of the job file the rounds depend on."""
+
+    job: str
+    rounds: int
+    evaluation_s: float = 120.0  # how long the final evaluation lasts at most
+    max_staleness: int = 4  # rounds by which an update may be late; older adapters are deleted
+
+
+class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
+    """Base of the events; ``kind`` in JSON is the type's name."""
+
+
+class Submitted(_Event, frozen=True, kw_only=True):
+    """The job exists. Always a log's first event."""
+
+    rules: RoundRules
+    start: str  # sha256 of the manifest of the adapter before round 1
+
+
+class Waiting(_Event, frozen=True, kw_only=True):
+    """The scheduler found no cohort, and says why."""
+
+    round: int
+    reason: str
+
+
+class Opened(_Event, frozen=True, kw_only=True):
+    """The cohort of a round's attempt.
+
+    For the final evaluation, ``round`` is one past the last round, and a second event adds
+    devices that came meanwhile.
+    """
+
+    round: int
+    attempt: int
+    members: tuple[Member, ...]
+    deadline_s: float  # from this event
+    min_updates: int = 1
+    target: int | None = None  # updates that suffice to close at once; None: wait for everyone
+    left_out: dict[str, str] = {}  # device -> why it isn't a member
+
+
+class Taken(_Event, frozen=True, kw_only=True):
+    """The device took its offer."""
+
+    round: int
+    device: str
+
+
+class Declined(_Event, frozen=True, kw_only=True):
+    """The device does not want its task, or gave it up."""
+
+    round: int
+    device: str
+    reason: str
+
+
+class UpdateAccepted(_Event, frozen=True, kw_only=True):
+    """A device's update is complete, checked and on disk."""
+
+    round: int
+    device: str
+    sha256: str
+    size_bytes: int
+    train: TrainMetrics
+    download_s: float = 0.0
+    upload_s: float = 0.0
+    peak_bytes: int = 0
+
+
+class TaskFailed(_Event, frozen=True, kw_only=True):
+    """Training or evaluation ended without a result; also an update that failed its checks."""
+
+    round: int
+    device: str
+    reason: str
+
+
+class Evaluated(_Event, frozen=True, kw_only=True):
+    """Losses of the adapter with which the round began, on the device's own held-out text."""
+
+    round: int
+    device: str
+    evaluations: tuple[Evaluation, ...]
+
+
+class DeviceLost(_Event, frozen=True, kw_only=True):
+    """The device's session ended."""
+
+    device: str
+
+
+class DeviceBack(_Event, frozen=True, kw_only=True):
+    """The device greeted, in a new session or after a loss: its open offer is sent again."""
+
+    device: str
+
+
+class HubBack(_Event, frozen=True, kw_only=True):
+    """The hub heard nobody for a while, as it or its broker was away; deadlines move by that."""
+
+    away_s: float
+
+
+class Clock(_Event, frozen=True, kw_only=True):
+    """Time has passed; that alone closes a round."""
+
+
+class Combined(_Event, frozen=True, kw_only=True):
+    """The round's updates became an adapter, which is on disk."""
+
+    round: int
+    manifest: str  # sha256
+    record: dict[str, float] = {}  # what the combination measured
+
+
+class CombineFailed(_Event, frozen=True, kw_only=True):
+    """The updates can't be combined; with a ``device``, because of that device's blob alone."""
+
+    round: int
+    reason: str
+    device: str | None = None
+
+
+class Published(_Event, frozen=True, kw_only=True):
+    """The round's adapter was announced."""
+
+    round: int
+
+
+class Cancelled(_Event, frozen=True, kw_only=True):
+    """A person ended the job."""
+
+    reason: str
+
+
+Event = (
+    Submitted
+    | Waiting
+    | Opened
+    | Taken
+    | Declined
+    | UpdateAccepted
+    | TaskFailed
+    | Evaluated
+    | DeviceLost
+    | DeviceBack
+    | HubBack
+    | Clock
+    | Combined
+    | CombineFailed
+    | Published
+    | Cancelled
+)
+
+_encoder = msgspec.json.Encoder(order="deterministic")
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+
+def encode_event(event: Event) -> bytes:
+    """Return the event as JSON.
+
+    Raises:
+        ValueError: it holds a number that JSON can't carry (infinite or NaN): a replay of the log
+            would not see what we see.
+    """
+    payload = _encoder.encode(event)
+    try:
+        same = _decoder.decode(payload) == event
+    except msgspec.DecodeError:
+        same = False
+    if not same:
+        raise ValueError(f"{event!r} can't be logged: a number in it is infinite or not one.")
+    return payload
+
+
+def decode_event(payload: bytes | str) -> Event:
+    """Return the event of a logged JSON document.
+
+    Raises:
+        msgspec.DecodeError: it is no event of this version.
+    """
+    return _decoder.decode(payload)

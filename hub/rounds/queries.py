@@ -1,0 +1,100 @@
+"""What the coordinator must know before it answers a device, and before it deletes a blob."""
+
+from typing import Literal
+
+import msgspec
+
+from hub.rounds.closing import settle
+from hub.rounds.events import RoundRules
+from hub.rounds.state import JobState, RoundRecord, contributions
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """How an update would count.
+
+    ``fresh``: in its own round. ``stale``: in a later one. ``repeat``: it was accepted before, so
+    say so again and forget the bytes. ``refused``: never, for the reason.
+    """
+
+    counts: Literal["fresh", "stale", "repeat", "refused"]
+    reason: str = ""
+
+
+def verdict(state: JobState, device: str, round_: int, at: float) -> Verdict:
+    """Return how an update of a device for a round's task would count if it came now.
+
+    `hub.rounds.round.apply` decides by this, too: an event that is refused here is a no-op there.
+    """
+    return verdict_now(settle(state, at), device, round_)
+
+
+def verdict_now(state: JobState, device: str, round_: int) -> Verdict:
+    """Return the verdict on a state in which all that is due has happened."""
+    record = state.record(round_)
+    one = record.members.get(device) if record else None
+    if state.rules is None or record is None:
+        return Verdict("refused", f"there is no round {round_} (yet).")
+    if one is None or one.member.kind != "train":
+        return Verdict("refused", f"{device} has no training task in round {round_}.")
+    if one.state in ("delivered", "late"):
+        return Verdict("repeat")
+    if state.ended is not None:
+        return Verdict("refused", f"the job is {state.ended}.")
+    if record is state.current and record.collects:
+        return Verdict("fresh")
+    return _late_verdict(state.current, round_, state.rules)
+
+
+def may_take(state: JobState, device: str, round_: int, at: float) -> str | None:
+    """Return None if a device's task is still wanted, else why not."""
+    state = settle(state, at)
+    record = state.record(round_)
+    one = record.members.get(device) if record else None
+    if record is None or one is None:
+        return f"{device} has no task in round {round_}."
+    if state.ended is not None:
+        return f"the job is {state.ended}."
+    if record is not state.current or not one.owes or not _offers(record):
+        return f"the task in round {round_} is not open any more ({one.state})."
+    return None
+
+
+def needed_updates(state: JobState) -> set[str]:
+    """Return the sha256 of the update blobs that a coming combination may read."""
+    if state.ended is not None or not state.records:
+        return set()
+    return {update.sha256 for update in contributions(state).values()}
+
+
+def needed_adapters(state: JobState) -> set[str]:
+    """Return the sha256 of the manifests of adapters that somebody may still refer to.
+
+    That is the published one, one that waits to be published, and those from which a late update
+    may have started.
+    """
+    if state.rules is None:
+        return set()
+    current = state.current
+    needed = {state.adapter}
+    if current.combined is not None:
+        needed.add(current.combined)
+    if state.ended is None:
+        oldest = current.round - state.rules.max_staleness
+        needed |= {record.start for record in state.records if record.round >= oldest}
+        needed |= {update.start for update in contributions(state).values()}
+    return needed
+
+
+def _late_verdict(current: RoundRecord, round_: int, rules: RoundRules) -> Verdict:
+    open_now = current.phase == "open" or current.collects
+    enters = current.round if current.round > round_ and open_now else current.round + 1
+    if enters > rules.rounds:
+        return Verdict("refused", f"round {round_} is closed, and no round follows.")
+    if enters - round_ > rules.max_staleness:
+        reason = f"round {round_} is {enters - round_} rounds old"
+        return Verdict("refused", f"{reason}; at most {rules.max_staleness} count.")
+    return Verdict("stale")
+
+
+def _offers(record: RoundRecord) -> bool:
+    return record.phase in ("offering", "training", "collecting", "evaluating")

@@ -1,0 +1,65 @@
+"""The hub's process: coordinator in the main thread, HTTP in another."""
+
+import logging
+import signal
+import sys
+
+from hub.api.app import create_app
+from hub.api.server import HttpServer
+from hub.broker import BrokerError, start_broker
+from hub.config import HubFile
+from hub.control import LiveHub
+from hub.errors import HubError
+from hub.hash_cache import HashCache
+from hub.rounds.coordinator import Coordinator
+from hub.store.database import open_store
+from wire.blobs import BlobStore
+
+log = logging.getLogger(__name__)
+
+
+def run(config: HubFile) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Raises:
+        HubError: the address is taken, or the embedded broker didn't start.
+    """
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)-7s %(message)s",
+        datefmt="%H:%M:%S",
+    )
+    state = config.store.state_folder
+    state.mkdir(parents=True, exist_ok=True)
+    broker = None
+    if config.broker.embedded:
+        try:
+            broker = start_broker(state / "broker", port=config.broker.address.port)
+        except BrokerError as error:
+            raise HubError(str(error)) from error
+        log.info("embedded broker (%s) at %s", broker.kind, broker.url)
+    store = open_store(config.store.database)
+    http = config.http.public_url or config.http.address.url
+    coordinator = Coordinator(
+        broker=config.broker.link_url(),
+        fleet=config.fleet,
+        http=http,
+        store=store,
+        blobs=BlobStore(config.store.blobs),
+        alive=state / "alive",
+    )
+    hub = LiveHub(coordinator, store, HashCache(state / "hashes.json"))
+    hub.restore()
+    server = HttpServer(create_app(hub), config.http.address.host, config.http.address.port)
+    server.start()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: coordinator.stop())
+    log.info("fleet %s: http at %s, broker at %s", config.fleet, http, config.broker.address.url)
+    try:
+        coordinator.run()
+    finally:
+        server.stop()
+        store.close()
+        if broker is not None:
+            broker.stop()

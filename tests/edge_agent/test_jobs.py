@@ -1,0 +1,67 @@
+"""What a device plans for the jobs it hears of."""
+
+import msgspec
+
+from edge_agent.jobs import LEAST_RUNTIME_BYTES, KnownJobs
+from wire.messages import AdapterRef, BaseRef, JobKnobs, ModelShape, RoundAnnounce
+
+SHAPE = ModelShape(
+    model_type="llama", hidden_size=128, layers=4, mlp_size=344, heads=4, kv_heads=4, head_dim=32,
+    vocab_size=260, tied_embeddings=False, parameters=860_000, weight_bytes=4,
+)  # fmt: skip
+ANNOUNCE = RoundAnnounce(
+    job="notes",
+    round=0,
+    rounds=5,
+    phase="open",
+    ts=0,
+    knobs=JobKnobs(
+        method="lora+prompt", rank=16, min_rank=4, batch=16, min_batch=8, seq_len=256,
+        min_seq_len=256, prompt_tokens=8,
+    ),  # fmt: skip
+    base=BaseRef(name="toy", digest="0" * 64, size_bytes=3_000_000, shape=SHAPE),
+    adapter=AdapterRef(sha256="1" * 64, size_bytes=900),
+)
+RUNTIME = 390_000_000
+
+
+def test_nothing_is_promised_before_the_worker_was_measured() -> None:
+    jobs = KnownJobs(limit_bytes=2_000_000_000)
+    jobs.learn(ANNOUNCE)
+    assert jobs.plan(RUNTIME, warmed=False) == {}
+    assert jobs.plan(RUNTIME, warmed=True)["notes"].role == "lora"
+
+
+def test_a_device_that_could_not_start_a_worker_says_what_is_missing_at_once() -> None:
+    jobs = KnownJobs(limit_bytes=LEAST_RUNTIME_BYTES - 1)
+    jobs.learn(ANNOUNCE)
+    assert not jobs.worth_warming()
+    plan = jobs.plan(40_000_000, warmed=False)["notes"]
+    assert plan.role == "none"
+    assert plan.missing_bytes > 0
+
+
+def test_a_rung_that_ran_out_of_memory_is_not_planned_again() -> None:
+    jobs = KnownJobs(limit_bytes=2_000_000_000)
+    jobs.learn(ANNOUNCE)
+    first = jobs.plan(RUNTIME, warmed=True)["notes"]
+    jobs.lower("notes")
+    second = jobs.plan(RUNTIME, warmed=True)["notes"]
+    assert second.predicted_peak_bytes < first.predicted_peak_bytes
+    assert (second.rank, second.batch) < (first.rank, first.batch)
+
+
+def test_a_job_that_is_over_is_forgotten_and_its_adapter_no_longer_gathered() -> None:
+    jobs = KnownJobs(limit_bytes=2_000_000_000)
+    jobs.learn(ANNOUNCE)
+    jobs.plan(RUNTIME, warmed=True)
+    assert [reference.sha256 for reference in jobs.adapters()] == ["1" * 64]
+    assert jobs.learn(msgspec.structs.replace(ANNOUNCE, phase="done"))
+    assert jobs.active == []
+    assert jobs.adapters() == []
+
+
+def test_a_new_round_of_a_known_job_changes_no_plan() -> None:
+    jobs = KnownJobs(limit_bytes=2_000_000_000)
+    assert jobs.learn(ANNOUNCE)
+    assert not jobs.learn(msgspec.structs.replace(ANNOUNCE, round=2, phase="training"))

@@ -1,0 +1,422 @@
+"""The blob store: what is there is whole and right; what is half there survives a restart."""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from wire.blobs import BlobStore
+from wire.errors import MalformedError, TooLargeError
+from wire.partial import Partial
+from wire.transfer import CHUNK_BYTES
+
+#: Three chunks, the last one of 100 bytes; no two alike.
+DATA = b"a" * CHUNK_BYTES + b"b" * CHUNK_BYTES + b"c" * 100
+SHA = hashlib.sha256(DATA).hexdigest()
+
+
+def chunk(index: int, data: bytes = DATA) -> bytes:
+    return data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
+
+
+def begun(folder: Path, *chunks: int, flush: bool = True) -> Partial:
+    partial = BlobStore(folder).partial(SHA, len(DATA))
+    for index in chunks:
+        partial.write(index, chunk(index))
+    if flush:
+        partial.flush()
+    return partial
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_blob_lies_under_its_sha256(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    # FIPS 180-2, appendix B.1: SHA-256 of "abc".
+    abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert store.put(b"abc") == abc
+    path = store.path(abc)
+    assert path == tmp_path / "ba" / abc
+    assert path.read_bytes() == b"abc"
+    assert store.size(abc) == 3
+    assert store.all() == [abc]
+    assert files(tmp_path) == [f"ba/{abc}"]
+
+
+def test_putting_twice_keeps_one(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    assert store.put(b"abc") == store.put(b"abc")
+    assert len(files(tmp_path)) == 1
+
+
+def test_a_file_is_copied_and_stays(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(DATA)
+    store = BlobStore(tmp_path / "blobs")
+    assert store.put_file(source) == SHA
+    assert store.put_file(source) == SHA
+    path = store.path(SHA)
+    assert path is not None
+    assert path.read_bytes() == source.read_bytes() == DATA
+    assert files(tmp_path / "blobs") == [f"{SHA[:2]}/{SHA}"]
+
+
+def test_what_is_not_here_is_none(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    assert store.path(SHA) is None
+    assert store.size(SHA) is None
+    store.delete(SHA)
+
+
+def test_a_deleted_blob_is_gone(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    store.delete(store.put(b"abc"))
+    assert store.all() == []
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["", "..", "../../etc/passwd", "A" * 64, "a" * 63, "a" * 64 + "\n"]
+)
+def test_names_that_are_no_sha256_never_touch_the_disk(tmp_path: Path, name: str) -> None:
+    store = BlobStore(tmp_path)
+    for use in (store.path, store.size, store.delete, lambda it: store.partial(it, 1)):
+        with pytest.raises(MalformedError, match="sha256"):
+            use(name)
+
+
+def test_chunks_in_any_order_and_repeated_become_the_blob(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    partial = store.partial(SHA, len(DATA))
+    assert partial.missing() == [(0, 3)]
+    assert [partial.write(i, chunk(i)) for i in (2, 0, 2)] == [True, True, False]
+    assert partial.missing() == [(1, 1)]
+    states = [partial.complete]
+    partial.write(1, chunk(1))
+    assert [*states, partial.complete] == [False, True]
+    path = partial.finish()
+    assert path == store.path(SHA)
+    assert path.read_bytes() == DATA
+    assert files(tmp_path) == [f"{SHA[:2]}/{SHA}"]
+
+
+def test_missing_lists_at_most_so_many_chunks(tmp_path: Path) -> None:
+    assert BlobStore(tmp_path).partial(SHA, len(DATA)).missing(2) == [(0, 2)]
+
+
+@pytest.mark.parametrize(
+    ("index", "data"),
+    [(3, b"x"), (-1, chunk(0)), (0, b"short"), (2, chunk(0)), (2, b"c" * 101), (2, b"")],
+)
+def test_chunks_that_do_not_fit_are_refused(tmp_path: Path, index: int, data: bytes) -> None:
+    partial = BlobStore(tmp_path).partial(SHA, len(DATA))
+    with pytest.raises(MalformedError):
+        partial.write(index, data)
+    assert partial.missing() == [(0, 3)]
+
+
+def test_an_empty_blob_needs_no_chunk(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    partial = store.partial(hashlib.sha256(b"").hexdigest(), 0)
+    assert partial.complete
+    assert partial.finish().read_bytes() == b""
+
+
+def test_finishing_early_is_refused_and_loses_nothing(tmp_path: Path) -> None:
+    partial = begun(tmp_path, 0, 1)
+    with pytest.raises(MalformedError, match="lacks 1 of 3 chunks"):
+        partial.finish()
+    assert partial.missing() == [(2, 1)]
+
+
+def test_wrong_content_is_discarded_and_can_be_sent_again(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    partial = store.partial(SHA, len(DATA))
+    for index in range(3):
+        partial.write(index, chunk(index) if index != 1 else b"X" * CHUNK_BYTES)
+    partial.flush()
+    with pytest.raises(MalformedError, match=SHA):
+        partial.finish()
+    assert store.path(SHA) is None
+    assert files(tmp_path) == []
+    assert partial.missing() == [(0, 3)]
+    for index in range(3):
+        partial.write(index, chunk(index))
+    assert partial.finish().read_bytes() == DATA
+
+
+def test_a_restart_in_the_middle_goes_on_where_it_was(tmp_path: Path) -> None:
+    begun(tmp_path, 2, 0)
+    store = BlobStore(tmp_path)
+    assert store.partials() == [SHA]
+    partial = store.partial(SHA, len(DATA))
+    assert partial.missing() == [(1, 1)]
+    partial.write(1, chunk(1))
+    assert partial.finish().read_bytes() == DATA
+    assert store.partials() == []
+
+
+def test_a_restart_with_everything_there_only_finishes(tmp_path: Path) -> None:
+    begun(tmp_path, 0, 1, 2)
+    partial = BlobStore(tmp_path).partial(SHA, len(DATA))
+    assert partial.complete
+    assert partial.finish().read_bytes() == DATA
+
+
+def test_what_was_not_flushed_is_asked_for_again(tmp_path: Path) -> None:
+    begun(tmp_path, 0).write(1, chunk(1))
+    assert BlobStore(tmp_path).partial(SHA, len(DATA)).missing() == [(1, 2)]
+
+
+def test_many_chunks_are_flushed_without_being_asked(tmp_path: Path) -> None:
+    # 70 chunks of which the first 64 make themselves durable.
+    data = os.urandom(70 * CHUNK_BYTES)
+    sha256 = hashlib.sha256(data).hexdigest()
+    partial = BlobStore(tmp_path).partial(sha256, len(data))
+    for index in range(70):
+        partial.write(index, chunk(index, data))
+    again = BlobStore(tmp_path).partial(sha256, len(data))
+    assert again.missing() == [(64, 6)]
+
+
+def damage_data(folder: Path) -> None:
+    with (folder / "partial" / f"{SHA}.data").open("r+b") as file:
+        file.seek(CHUNK_BYTES + 7)
+        file.write(b"X")
+
+
+def lose_the_tail(folder: Path) -> None:
+    os.truncate(folder / "partial" / f"{SHA}.data", CHUNK_BYTES + 10)
+
+
+def zero_a_chunk(folder: Path) -> None:
+    with (folder / "partial" / f"{SHA}.data").open("r+b") as file:
+        file.seek(CHUNK_BYTES)
+        file.write(bytes(CHUNK_BYTES))
+
+
+@pytest.mark.parametrize("harm", [damage_data, lose_the_tail, zero_a_chunk])
+def test_a_restart_claims_only_chunks_that_are_really_there(
+    tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    begun(tmp_path, 0, 1)
+    harm(tmp_path)
+    partial = BlobStore(tmp_path).partial(SHA, len(DATA))
+    assert partial.missing() == [(1, 2)]
+    partial.write(1, chunk(1))
+    partial.write(2, chunk(2))
+    assert partial.finish().read_bytes() == DATA
+
+
+def lose_data(folder: Path) -> None:
+    (folder / "partial" / f"{SHA}.data").unlink()
+
+
+def lose_state(folder: Path) -> None:
+    (folder / "partial" / f"{SHA}.state").unlink()
+
+
+def empty_state(folder: Path) -> None:
+    (folder / "partial" / f"{SHA}.state").write_bytes(b"")
+
+
+def cut_state(folder: Path) -> None:
+    path = folder / "partial" / f"{SHA}.state"
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+def flip_state(folder: Path) -> None:
+    path = folder / "partial" / f"{SHA}.state"
+    content = bytearray(path.read_bytes())
+    content[12] ^= 0b100  # the bitmap's bit of chunk 2
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("harm", [lose_data, lose_state, empty_state, cut_state, flip_state])
+def test_a_restart_with_damaged_files_begins_anew(
+    tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    begun(tmp_path, 0, 1)
+    harm(tmp_path)
+    partial = BlobStore(tmp_path).partial(SHA, len(DATA))
+    assert partial.missing() == [(0, 3)]
+    for index in range(3):
+        partial.write(index, chunk(index))
+    assert partial.finish().read_bytes() == DATA
+
+
+def test_data_are_synced_before_the_state_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each moment of a flush, what the state file claims was synced before."""
+    partial = begun(tmp_path, 0)
+    partial.write(1, chunk(1))
+    order: list[str] = []
+    sync, replace = os.fsync, Path.replace
+
+    def noted_sync(descriptor: int) -> None:
+        order.append("sync " + Path(f"/proc/self/fd/{descriptor}").readlink().suffix)
+        sync(descriptor)
+
+    def noted_replace(self: Path, target: Path) -> Path:
+        order.append("rename " + target.suffix)
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(Path, "replace", noted_replace)
+    partial.flush()
+    assert order == ["sync .data", "sync .new", "rename .state", "sync "]
+
+
+def test_a_crash_before_the_state_is_renamed_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partial = begun(tmp_path, 0)
+    partial.write(1, chunk(1))
+
+    def crash(self: Path, target: Path) -> Path:
+        raise OSError("power is gone")
+
+    monkeypatch.setattr(Path, "replace", crash)
+    with pytest.raises(OSError, match="power"):
+        partial.flush()
+    monkeypatch.undo()
+    assert BlobStore(tmp_path).partial(SHA, len(DATA)).missing() == [(1, 2)]
+
+
+def test_another_size_after_a_restart_begins_anew(tmp_path: Path) -> None:
+    begun(tmp_path, 0, 1)
+    partial = BlobStore(tmp_path).partial(SHA, len(DATA) + 1)
+    assert partial.missing() == [(0, 3)]
+
+
+def test_two_senders_of_one_blob_share_what_came(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    one, other = store.partial(SHA, len(DATA)), store.partial(SHA, len(DATA))
+    one.write(0, chunk(0))
+    assert other.missing() == [(1, 2)]
+    with pytest.raises(MalformedError, match="being received"):
+        store.partial(SHA, len(DATA) + 1)
+
+
+def test_what_comes_after_the_end_changes_nothing(tmp_path: Path) -> None:
+    partial = begun(tmp_path, 0, 1, 2, flush=False)
+    path = partial.finish()
+    assert partial.write(0, chunk(0)) is False
+    partial.flush()
+    assert partial.finish() == path
+    assert files(tmp_path) == [f"{SHA[:2]}/{SHA}"]
+
+
+def test_a_blob_that_was_deleted_can_be_received_again(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    partial = store.partial(SHA, len(DATA))
+    for index in range(3):
+        partial.write(index, chunk(index))
+    partial.finish()
+    store.delete(SHA)
+    again = store.partial(SHA, len(DATA))
+    assert again.missing() == [(0, 3)]
+
+
+def test_discarding_leaves_nothing(tmp_path: Path) -> None:
+    partial = begun(tmp_path, 0)
+    partial.discard()
+    assert files(tmp_path) == []
+    assert partial.missing() == [(0, 3)]
+
+
+def test_deleting_drops_a_half_received_blob_too(tmp_path: Path) -> None:
+    begun(tmp_path, 0)
+    store = BlobStore(tmp_path)
+    store.delete(SHA)
+    assert store.partials() == []
+    assert files(tmp_path) == []
+
+
+def test_half_received_blobs_are_not_listed_as_whole(tmp_path: Path) -> None:
+    begun(tmp_path, 0)
+    assert BlobStore(tmp_path).all() == []
+
+
+def test_the_quota_counts_whole_and_announced_bytes(tmp_path: Path) -> None:
+    # 1,000 allowed: 400 whole + 500 announced leave 100.
+    store = BlobStore(tmp_path, quota_bytes=1000)
+    store.put(bytes(400))
+    announced = store.partial("d" * 64, 500)
+    with pytest.raises(TooLargeError, match="900 of the store's 1000"):
+        store.put(bytes(101))
+    with pytest.raises(TooLargeError):
+        store.partial("e" * 64, 101)
+    source = tmp_path / "source"
+    source.write_bytes(bytes(101))
+    with pytest.raises(TooLargeError):
+        store.put_file(source)
+    store.partial("e" * 64, 100)
+    announced.discard()
+
+
+def test_a_blob_moving_from_half_to_whole_is_counted_once(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path, quota_bytes=len(DATA) + 10)
+    partial = store.partial(SHA, len(DATA))
+    for index in range(3):
+        partial.write(index, chunk(index))
+    partial.finish()
+    store.put(bytes(10))
+    with pytest.raises(TooLargeError):
+        store.put(b"x")
+
+
+def test_a_blob_that_is_half_there_is_counted_once(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path, quota_bytes=len(DATA) + 10)
+    partial = store.partial(SHA, len(DATA))
+    partial.write(0, chunk(0))
+    store.put(bytes(10))
+    partial.discard()
+
+
+def test_a_restart_does_not_count_its_own_half_received_blob_against_itself(tmp_path: Path) -> None:
+    begun(tmp_path, 0)
+    store = BlobStore(tmp_path, quota_bytes=len(DATA))
+    assert store.partial(SHA, len(DATA)).missing() == [(1, 2)]
+
+
+def test_an_announcement_nobody_holds_any_more_frees_its_room(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path, quota_bytes=1000)
+    announced = store.partial("d" * 64, 1000)
+    del announced
+    store.put(bytes(1000))
+
+
+def test_impossible_sizes_are_refused(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    with pytest.raises(MalformedError):
+        store.partial(SHA, -1)
+    with pytest.raises(TooLargeError):
+        store.partial(SHA, 2**60)
+
+
+def test_announcing_a_large_blob_takes_no_disk(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    partial = store.partial(SHA, 2**34)
+    assert files(tmp_path) == []
+    partial.write(200_000, bytes(CHUNK_BYTES))
+    data = tmp_path / "partial" / f"{SHA}.data"
+    assert data.stat().st_blocks * 512 < 2**20
+
+
+def test_temporary_files_of_a_crash_are_removed_but_not_those_in_use(tmp_path: Path) -> None:
+    BlobStore(tmp_path)
+    old, new = tmp_path / "tmp" / "old", tmp_path / "tmp" / "new"
+    for path in (old, new):
+        path.write_bytes(b"x")
+    two_hours_ago = time.time() - 7200
+    os.utime(old, (two_hours_ago, two_hours_ago))
+    BlobStore(tmp_path)
+    assert not old.exists()
+    assert new.exists()
