@@ -9,9 +9,12 @@ import secrets
 import sys
 from pathlib import Path
 
+import msgspec
+
 from hub.api.control import (
     DeviceDetail,
     DeviceSummary,
+    HubStatus,
     JobDetail,
     JobEvent,
     JobSummary,
@@ -26,6 +29,7 @@ from hub.rounds.coordinator import Coordinator
 from hub.rounds.job_run import BROADCAST_CODEC, JobRun, JobSpec, start_manifest
 from hub.rounds.state import JobState
 from hub.store.database import Store
+from wire.version import LORIKEET_VERSION
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +47,10 @@ class LiveHub:
         self._coordinator = coordinator
         self._store = store
         self._hashes = hashes
+
+    def status(self) -> HubStatus:
+        """Return how the hub itself fares."""
+        return HubStatus(version=LORIKEET_VERSION, peak_bytes=peak_bytes())
 
     # Jobs
 
@@ -80,7 +88,8 @@ class LiveHub:
 
     def restore(self) -> None:
         """Take up the jobs of the store; called before the coordinator runs."""
-        for name, spec in self._store.jobs():
+        for row in self._store.jobs():
+            name, spec = row.job, msgspec.convert(row.spec, JobSpec)
             file = parse_job(spec.file)
             base = load_model(spec.base, self._hashes)
             if base.digest != spec.digest:
@@ -119,8 +128,10 @@ class LiveHub:
     def events(self, job: str) -> list[JobEvent]:
         """Return a job's record, oldest first."""
         self._coordinator.call(lambda: self._job(job))
-        found = enumerate(self._store.read(job), start=1)
-        return [job_event(seq, at, event) for seq, (at, event) in found]
+        found: list[JobEvent] = []
+        while page := self._store.events(job, found[-1].seq if found else 0):
+            found += [job_event(row) for row in page]
+        return found
 
     def adapter_folder(self, job: str) -> Path:
         """Return the PEFT folder of a job's newest adapter."""

@@ -12,7 +12,7 @@ from hub.control import LiveHub
 from hub.errors import HubError
 from hub.hash_cache import HashCache
 from hub.rounds.coordinator import Coordinator
-from hub.store.database import open_store
+from hub.store.database import Store
 from wire.blobs import BlobStore
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def run(config: HubFile) -> None:
         except BrokerError as error:
             raise HubError(str(error)) from error
         log.info("embedded broker (%s) at %s", broker.kind, broker.url)
-    store = open_store(config.store.database)
+    store = Store(config.store.database)
     http = config.http.public_url or config.http.address.url
     coordinator = Coordinator(
         broker=config.broker.link_url(),
@@ -47,7 +47,7 @@ def run(config: HubFile) -> None:
         http=http,
         store=store,
         blobs=BlobStore(config.store.blobs),
-        alive=state / "alive",
+        folder=state,
     )
     hub = LiveHub(coordinator, store, HashCache(state / "hashes.json"))
     hub.restore()

@@ -19,7 +19,7 @@ def create_app(control: HubControl) -> FastAPI:
 
     @app.get("/healthz")
     def healthz() -> Response:
-        return document({"ok": True, "version": LORIKEET_VERSION})
+        return document(control.status())
 
     for routes in (fetch_routes, job_routes, device_routes):
         app.include_router(routes(control))

@@ -65,6 +65,7 @@ class Round(_Document, frozen=True, kw_only=True):
     deadline_s: float | None = None
     heldout_loss: float | None = None  # of the adapter that the round published
     members: list[Member] = []
+    left_out: dict[str, str] = {}  # device -> why it is no member
     reason: str | None = None
 
 
@@ -73,7 +74,12 @@ class JobDetail(_Document, frozen=True, kw_only=True):
 
     summary: JobSummary
     file: str  # the job file, as it was submitted
+    seed: int = 0  # the file's, or the one that was drawn
     rounds: list[Round] = []
+    evaluation: Round | None = None  # the final one
+    without_prompt_loss: float | None = None  # of the last adapter, its soft prompt taken away
+    loss_before: dict[str, float] = {}  # by device: of the bare base
+    loss_after: dict[str, float] = {}  # by device: of the newest adapter that it measured
 
 
 class DeviceSummary(_Document, frozen=True, kw_only=True):
@@ -87,12 +93,22 @@ class DeviceSummary(_Document, frozen=True, kw_only=True):
     reason: str | None = None
 
 
+class DeviceUsage(_Document, frozen=True, kw_only=True):
+    """What a device used until its last result, since its agent started."""
+
+    peak_bytes: int = 0  # resident, supervisor and worker together
+    predicted_peak_bytes: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+
+
 class DeviceDetail(_Document, frozen=True, kw_only=True):
     """All that a device told about itself."""
 
     summary: DeviceSummary
     info: DeviceInfo | None = None
     telemetry: Telemetry | None = None
+    usage: DeviceUsage = DeviceUsage()
 
 
 class JobEvent(_Document, frozen=True, kw_only=True):
@@ -102,6 +118,14 @@ class JobEvent(_Document, frozen=True, kw_only=True):
     ts: float  # Unix time, seconds
     kind: str
     data: dict[str, Any] = {}
+
+
+class HubStatus(_Document, frozen=True, kw_only=True):
+    """How the hub's own process fares."""
+
+    version: str
+    peak_bytes: int  # greatest resident memory so far
+    ok: bool = True
 
 
 class Failure(_Document, frozen=True, kw_only=True):
@@ -116,6 +140,9 @@ class Failure(_Document, frozen=True, kw_only=True):
 
 class HubControl(Protocol):
     """The hub, as the HTTP layer sees it. Methods are called from several threads at once."""
+
+    def status(self) -> HubStatus:
+        """Return how the hub itself fares."""
 
     def submit_job(self, text: str) -> JobSummary:
         """Start the job that a job file describes.

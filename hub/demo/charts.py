@@ -141,6 +141,7 @@ def memory_by_device(devices: Sequence[DeviceSummary]) -> Html:
             parts.append(_bar(_LEFT, top + 24, x(peak / _MIB), 13, f"{_role(device)}{over}"))
         if device.predicted_peak_bytes is not None:
             at = x(device.predicted_peak_bytes / _MIB)
+            parts.append(_line(at, top + 24, at, top + 37, "halo"))
             parts.append(_line(at, top + 22, at, top + 39, "predicted"))
         at = x(limit / _MIB)
         parts.append(_line(at, top + 20, at, top + 41, "limit"))
@@ -179,7 +180,7 @@ def _rows(
         parts.append(el("text", name, role, x=_LEFT, y=top + 14))
         parts.append(_text(_RIGHT, top + 14, words(device), "value", "end"))
         parts += row(device, top)
-    return parts, len(devices) * _ROW
+    return parts, len(devices) * _ROW + 4
 
 
 def _x_axis(

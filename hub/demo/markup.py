@@ -14,7 +14,7 @@ Content = Html | str | int | float | None
 _VOID = {"br", "meta", "hr"}
 
 
-def el(name: str, *children: Content, **attributes: Content) -> Html:
+def el(name: str, /, *children: Content, **attributes: Content) -> Html:
     """Return an element. Children that are not `Html` are escaped; None is left out.
 
     Attribute names lose a trailing underscore (``class_``) and write inner ones as hyphens

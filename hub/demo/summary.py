@@ -30,12 +30,12 @@ class DeviceSummary(msgspec.Struct, frozen=True, kw_only=True):
 class MemberSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One device in one round, with the scheduler's reason."""
 
-    id: str
+    device: str
     role: str = ""
     rank: int = 0
     steps: int = 0
     codec: str = ""
-    state: str = ""
+    state: str = ""  # delivered, failed, missed, ...
     reason: str = ""
 
 

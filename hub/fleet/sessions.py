@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from wire.messages import DeviceInfo, DeviceState, Telemetry
+from wire.messages.device import State
 
 #: How long the first session has to answer before its place is given away.
 PROBE_S = 5.0
@@ -22,7 +23,7 @@ class Device(msgspec.Struct, kw_only=True):
     first_seen: float
     last_seen: float
     session: str | None = None  # the accepted one, None when it is gone
-    state: str = "lost"
+    state: State = "lost"
     info: DeviceInfo | None = None
     telemetry: Telemetry | None = None
     bytes_up: int = 0
@@ -74,9 +75,7 @@ class Sessions:
             self._probes.pop(device_id, None)
             return "welcome"
         if probe is None:
-            self._probes[device_id] = Probe(
-                challenger=session, hello=request, until=now + PROBE_S
-            )
+            self._probes[device_id] = Probe(challenger=session, hello=request, until=now + PROBE_S)
             return "probe"
         if probe.challenger == session:
             probe.hello = request

@@ -62,9 +62,7 @@ class Adapters:
         """
         manifest = AdapterManifest.decode(self._path(sha256).read_bytes())
         paths = {part.name: self._path(part.sha256) for part in manifest.parts}
-        return GlobalAdapter(
-            manifest=manifest, lora=paths.get("lora"), prompt=paths.get("prompt")
-        )
+        return GlobalAdapter(manifest=manifest, lora=paths.get("lora"), prompt=paths.get("prompt"))
 
     def files(self, sha256: str) -> dict[str, Path]:
         """Return what is broadcast for a version, by slice name: the manifest comes first."""

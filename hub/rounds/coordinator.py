@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hub.fleet.records import remembered, to_remember
 from hub.fleet.sessions import Device, Sessions
 from hub.rounds import events
 from hub.rounds.desk import Call, Desk
@@ -60,18 +61,18 @@ class Coordinator:
         http: where devices fetch bases.
         store: jobs, events, devices.
         blobs: updates and adapters.
-        alive: a file whose time of change says until when the hub lived.
+        folder: for adapters, and a file whose time of change says until when the hub lived.
     """
 
     def __init__(
-        self, *, broker: str, fleet: str, http: str, store: Store, blobs: BlobStore, alive: Path
+        self, *, broker: str, fleet: str, http: str, store: Store, blobs: BlobStore, folder: Path
     ) -> None:
         self.inbox: queue.Queue[Any] = queue.Queue(maxsize=1000)
         self.epoch = secrets.token_hex(4)
         self.topics = Topics(fleet)
         self.jobs: dict[str, JobRun] = {}
-        self.sessions = Sessions(store.devices())
-        self._alive = alive
+        self.sessions = Sessions([remembered(row) for row in store.devices()])
+        self._alive = folder / "alive"
         self._stopping = False
         self._offline_since: float | None = None
         self._next = {"alive": 0.0, "sweep": 0.0}
@@ -91,6 +92,7 @@ class Coordinator:
             blobs=blobs,
             inbox=self.inbox,
             http=http,
+            folder=folder,
         )
         self.reception = Reception(
             link=self.link,
@@ -226,7 +228,7 @@ class Coordinator:
                 self.reception.on_state(device, message, now)
             case DeviceInfo() if self.sessions.owns(device, message.session, now):
                 self.sessions.devices[device].info = message
-                self.desk.store.save_device(self.sessions.devices[device])
+                self.desk.store.save_device(to_remember(self.sessions.devices[device]))
                 self._drive()
             case Telemetry() if self.sessions.owns(device, message.session, now):
                 self.sessions.devices[device].telemetry = message
@@ -289,9 +291,7 @@ class Coordinator:
 
     def _refuse_unknown(self, device: str, request: Take | Evaluated | Result) -> None:
         reason = f"no job of this hub has a task {request.task}."
-        self.reception.reply(
-            device, Refused(re=request.id, session=request.session, reason=reason)
-        )
+        self.reception.reply(device, Refused(re=request.id, session=request.session, reason=reason))
 
     def _allowed_bytes(self, device: str, task: str) -> int | None:
         for job in self.jobs.values():
@@ -303,14 +303,14 @@ class Coordinator:
     # Devices
 
     def _on_arrived(self, device: str, _now: float) -> None:
-        self.desk.store.save_device(self.sessions.devices[device])
+        self.desk.store.save_device(to_remember(self.sessions.devices[device]))
         for job in self.jobs.values():
             if not job.over:
                 job.on_device_back(device)
         self._drive()
 
     def _on_gone(self, device: str, _now: float) -> None:
-        self.desk.store.save_device(self.sessions.devices[device])
+        self.desk.store.save_device(to_remember(self.sessions.devices[device]))
         for job in self.jobs.values():
             if not job.over:
                 job.on_device_lost(device)

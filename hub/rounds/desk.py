@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from queue import Queue
 from typing import Any
 
@@ -29,6 +30,7 @@ class Desk:
 
     Attributes:
         http: where devices fetch bases.
+        folder: for what the hub keeps besides database and blobs.
         inbox: of the coordinator.
     """
 
@@ -42,6 +44,7 @@ class Desk:
         blobs: BlobStore,
         inbox: "Queue[Any]",
         http: str,
+        folder: Path,
     ) -> None:
         self.link = link
         self.topics = topics
@@ -51,6 +54,7 @@ class Desk:
         self.adapters = Adapters(blobs)
         self.broadcast = Broadcast(link)
         self.http = http
+        self.folder = folder
         self._inbox = inbox
         # One thread: combining and checking read the same blobs, and memory counts once.
         self._pool = ThreadPoolExecutor(1, "combine")

@@ -20,9 +20,9 @@ from hub.rounds.combining import combine_round
 from hub.rounds.desk import Desk
 from hub.rounds.queries import may_take, needed_adapters, needed_updates, verdict
 from hub.rounds.round import apply
-from hub.rounds.wanted import wanted
 from hub.rounds.state import JobState, MemberState
 from hub.rounds.timing import base_known, first_plans, timings
+from hub.rounds.wanted import wanted
 from hub.scheduling.contract import DeviceView, JobView
 from hub.scheduling.schedule import schedule, schedule_evaluation
 from wire.codecs import catalogue as codecs
@@ -85,6 +85,7 @@ class JobRun:
         self._cancelled: set[str] = set()
         self._combining: actions.Combine | None = None
         self._checking: set[str] = set()
+        self._ended = False  # and written down as such
         self._fresh = True  # nothing was broadcast by this process yet
 
     @property
@@ -369,9 +370,7 @@ class JobRun:
         member = found[1].member
         view = self._view(0)
         lora = member.role == "lora"
-        numbers = (
-            view.lora_parameters_per_rank * member.rank if lora else view.prompt_parameters
-        )
+        numbers = view.lora_parameters_per_rank * member.rank if lora else view.prompt_parameters
         names = 2 * len(self.base.targets) + 1
         # Nothing packs worse than raw; the header names each part once, in JSON.
         return numbers * 5 + names * 1024 + 4096
@@ -399,9 +398,7 @@ class JobRun:
         if found is None:
             return None
         self.record(
-            events.Evaluated(
-                round=found[0], device=device, evaluations=tuple(message.evaluations)
-            )
+            events.Evaluated(round=found[0], device=device, evaluations=tuple(message.evaluations))
         )
         return Accepted(re=message.id, session=message.session)
 
@@ -494,9 +491,7 @@ class JobRun:
         reply(Accepted(re=result.id, session=result.session))
         self.drive()
 
-    def _refuse(
-        self, round_: int, device: str, result: Result, reason: str, reply: Any
-    ) -> None:
+    def _refuse(self, round_: int, device: str, result: Result, reason: str, reply: Any) -> None:
         log.warning("job %s: the update of %s is refused: %s", self.name, device, reason)
         self.record(events.TaskFailed(round=round_, device=device, reason=reason))
         reply(Refused(re=result.id, session=result.session, reason=reason))
@@ -508,9 +503,15 @@ class JobRun:
         if self._combining == action:
             return
         self._combining = action
-        starts = {record.round: record.start for record in self.state.records}
-        work = partial(combine_round, self.desk.blobs, self.desk.adapters, action, starts,
-                       rule=self.file.rule, strategy=self.file.strategy, codec=self._codec)  # fmt: skip
+        work = partial(
+            combine_round,
+            self.desk.blobs,
+            self.desk.adapters,
+            action,
+            rule=self.file.rule,
+            strategy=self.file.strategy,
+            codec=self._codec,
+        )
 
         def then(outcome: Any) -> None:
             self._combining = None
@@ -530,9 +531,7 @@ class JobRun:
                 raise outcome
             else:
                 manifest, record = outcome
-                self.record(
-                    events.Combined(round=action.round, manifest=manifest, record=record)
-                )
+                self.record(events.Combined(round=action.round, manifest=manifest, record=record))
             self.drive()
 
         self.desk.background(work, then)
@@ -558,7 +557,7 @@ class JobRun:
     @property
     def folder(self) -> Path:
         """Where the newest adapter lies as PEFT folders."""
-        return self.desk.blobs.folder.parent / "adapters" / self.name
+        return self.desk.folder / "adapters" / self.name
 
     def live_blobs(self) -> set[str]:
         """Return the digests of the blobs that this job may still need."""
@@ -569,7 +568,8 @@ class JobRun:
         return live
 
     def _end(self, action: actions.EndJob) -> None:
-        if self.desk.store.status_of(self.name) != action.phase:
+        if not self._ended:
+            self._ended = True
             log.info("job %s is %s. %s", self.name, action.phase, action.reason)
             self.desk.store.status(self.name, action.phase)
 
@@ -584,9 +584,7 @@ def start_manifest(file: JobFile, base: BaseModel) -> AdapterManifest:
         base=base.digest,
         rank=file.lora.rank if lora else 0,
         tokens=file.prompt.tokens if "prompt" in file.method else 0,
-        shapes={
-            path: TargetShape(outputs=out, inputs=inp) for path, (out, inp) in targets.items()
-        },
+        shapes={path: TargetShape(outputs=out, inputs=inp) for path, (out, inp) in targets.items()},
         hidden_size=base.shape.hidden_size,
         parts=[],
     )

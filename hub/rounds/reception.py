@@ -119,9 +119,7 @@ class Reception:
             self._welcome(device, probe.challenger, probe.hello, now)
 
     def _welcome(self, device: str, session: str, request: str, now: float) -> None:
-        self.reply(
-            device, Welcome(re=request, session=session, epoch=self._epoch, hub_ts=now)
-        )
+        self.reply(device, Welcome(re=request, session=session, epoch=self._epoch, hub_ts=now))
         self._arrived(device, now)
 
     def _refuse_twin(self, device: str, session: str, request: str) -> None:

@@ -1,0 +1,132 @@
+"""The documents of the HTTP interface, from the states of jobs and devices."""
+
+import msgspec
+
+from hub.api.control import (
+    DeviceDetail,
+    DeviceSummary,
+    DeviceUsage,
+    JobDetail,
+    JobEvent,
+    JobSummary,
+    Member,
+    Round,
+)
+from hub.fleet.sessions import Device
+from hub.rounds.job_run import JobRun
+from hub.rounds.summary import MemberSummary, RoundSummary, Summary, summary
+from hub.store.database import EventRow
+from wire.messages import RungPlan
+
+
+def job_summary(job: JobRun) -> JobSummary:
+    """Return a job's line in the list."""
+    return _job_summary(job, summary(job.state))
+
+
+def _job_summary(job: JobRun, found: Summary) -> JobSummary:
+    measured = [
+        loss for loss in found.heldout_loss[1 : found.adapter_round + 1] if loss is not None
+    ]
+    return JobSummary(
+        job=found.job,
+        phase=found.phase,
+        method=job.file.method,
+        base=job.base.name,
+        round=found.rounds[-1].round if found.rounds[-1].opened_ts else len(found.rounds) - 1,
+        rounds=job.file.rounds,
+        base_loss=found.base_loss,
+        heldout_loss=measured[-1] if measured else None,
+        adapter_round=found.adapter_round or None,
+        created_ts=job.spec.created_ts,
+        reason=found.reason or found.rounds[-1].reason or None,
+    )
+
+
+def job_detail(job: JobRun) -> JobDetail:
+    """Return all about a job."""
+    found = summary(job.state)
+    losses = dict(enumerate(found.heldout_loss))
+    return JobDetail(
+        summary=_job_summary(job, found),
+        file=job.spec.file,
+        seed=job.spec.seed,
+        rounds=[_round(one, losses.get(one.round)) for one in found.rounds],
+        evaluation=_round(found.evaluation, None) if found.evaluation else None,
+        without_prompt_loss=found.without_prompt_loss,
+        loss_before=found.loss_before,
+        loss_after=found.loss_after,
+    )
+
+
+def _round(found: RoundSummary, heldout_loss: float | None) -> Round:
+    return Round(
+        round=found.round,
+        phase=found.phase,
+        opened_ts=found.opened_ts or 0.0,
+        closed_ts=found.closed_ts,
+        deadline_s=found.deadline_s,
+        heldout_loss=heldout_loss,
+        members=[_member(one) for one in found.members],
+        left_out=found.left_out,
+        reason=found.reason or None,
+    )
+
+
+def _member(one: MemberSummary) -> Member:
+    return Member(
+        device=one.device,
+        role=one.role,
+        rung=one.rung,
+        rank=one.rank,
+        steps=one.steps,
+        codec=one.codec,
+        state=one.state,
+        reason=one.reason,
+        problem=one.problem or None,
+        loss_first=one.loss_first,
+        loss_last=one.loss_last,
+        heldout_loss=one.heldout_loss,
+        update_bytes=one.update_bytes or 0,
+    )
+
+
+def job_event(row: EventRow) -> JobEvent:
+    """Return an entry of a job's record."""
+    return JobEvent(seq=row.seq, ts=row.at, kind=row.kind, data=msgspec.json.decode(row.payload))
+
+
+def device_summary(device: Device) -> DeviceSummary:
+    """Return a device's line in the list."""
+    info = device.info
+    return DeviceSummary(
+        device=device.id,
+        state=device.state,
+        seen_ts=device.last_seen,
+        memory_limit_bytes=info.memory_limit_bytes if info else None,
+        roles={job: _role(plan) for job, plan in info.plans.items()} if info else {},
+    )
+
+
+def _role(plan: RungPlan) -> str:
+    words: list[str] = [plan.role]
+    if plan.rung != plan.role:
+        words.append(plan.rung)
+    if plan.rank:
+        words.append(f"rank {plan.rank}")
+    return ", ".join(words)
+
+
+def device_detail(device: Device) -> DeviceDetail:
+    """Return all about a device."""
+    return DeviceDetail(
+        summary=device_summary(device),
+        info=device.info,
+        telemetry=device.telemetry,
+        usage=DeviceUsage(
+            peak_bytes=device.peak_bytes,
+            predicted_peak_bytes=device.predicted_peak_bytes,
+            bytes_up=device.bytes_up,
+            bytes_down=device.bytes_down,
+        ),
+    )

@@ -1,0 +1,117 @@
+"""A job played event by event, with its log beside it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from hub.rounds import actions, events
+from hub.rounds.round import apply, replay, wanted
+from hub.rounds.state import JobState
+from hub.scheduling.contract import Member
+from wire.messages import Evaluation, TrainMetrics
+
+
+class Play:
+    """Feeds events into a job and checks after each that a replay of the log agrees."""
+
+    def __init__(self, rounds: int = 2, **rules: Any) -> None:
+        self.now = 0.0
+        self.log: list[tuple[float, events.Event]] = []
+        self.state = JobState()
+        self.send(
+            events.Submitted(
+                rules=events.RoundRules(job="j", rounds=rounds, **rules), start="start"
+            )
+        )
+
+    def send(self, event: events.Event, at: float | None = None) -> JobState:
+        self.now = self.now if at is None else at
+        before = replay(self.log)
+        assert before == self.state
+        self.log.append((self.now, event))
+        was = self.state
+        self.state = apply(was, event, self.now)
+        assert was == before, "apply changed its argument"
+        return self.state
+
+    def member(self, device: str, kind: str = "train", **changes: Any) -> Member:
+        values = {
+            "device": device,
+            "kind": kind,
+            "role": "lora" if kind == "train" else "infer",
+            "rung": "streamed",
+            "rank": 4 if kind == "train" else 0,
+            "steps": 10 if kind == "train" else 0,
+            "batch": 2,
+            "seq_len": 8,
+            "codec": "bf16",
+        }
+        return Member(**{**values, **changes})
+
+    def open(self, *members: str | Member, at: float | None = None, **changes: Any) -> JobState:
+        """Open the current round, by default for 100 s with all that train as its minimum."""
+        chosen = tuple(self.member(one) if isinstance(one, str) else one for one in members)
+        record = self.state.current
+        values = {
+            "round": record.round,
+            "attempt": record.attempt,
+            "members": chosen,
+            "deadline_s": 100.0,
+            "min_updates": sum(one.kind == "train" for one in chosen),
+        }
+        return self.send(events.Opened(**{**values, **changes}), at)
+
+    def take(self, device: str, at: float | None = None, round_: int | None = None) -> JobState:
+        return self.send(events.Taken(round=round_ or self.state.current.round, device=device), at)
+
+    def update(
+        self, device: str, at: float | None = None, round_: int | None = None, tokens: int = 100
+    ) -> JobState:
+        round_ = round_ or self.state.current.round
+        train = TrainMetrics(
+            steps=10, tokens=tokens, loss_first=3.0, loss_last=2.0, seconds_per_step=0.5
+        )
+        return self.send(
+            events.UpdateAccepted(
+                round=round_,
+                device=device,
+                sha256=f"{device}@{round_}",
+                size_bytes=1000,
+                train=train,
+            ),
+            at,
+        )
+
+    def evaluated(
+        self, device: str, round_: int, at: float | None = None, **losses: tuple[float, int]
+    ) -> JobState:
+        evaluations = tuple(
+            Evaluation(variant=variant, loss=loss, tokens=tokens)
+            for variant, (loss, tokens) in losses.items()
+        )
+        return self.send(events.Evaluated(round=round_, device=device, evaluations=evaluations), at)
+
+    def publish(self, at: float | None = None) -> JobState:
+        """Combine and publish the round that is aggregating."""
+        round_ = self.state.current.round
+        self.send(events.Combined(round=round_, manifest=f"adapter{round_}"), at)
+        return self.send(events.Published(round=round_))
+
+    def clock(self, at: float) -> JobState:
+        return self.send(events.Clock(), at)
+
+    def wanted(self, kind: type[Any], at: float | None = None) -> list[Any]:
+        now = self.now if at is None else at
+        return [action for action in wanted(self.state, now) if isinstance(action, kind)]
+
+    def combining(self) -> list[str]:
+        """Return the updates that the hub is to combine now."""
+        (combine,) = self.wanted(actions.Combine)
+        return [update.sha256 for update in combine.updates]
+
+
+@pytest.fixture
+def play() -> Callable[..., Play]:
+    """Return a function that starts a job, of two rounds by default."""
+    return Play

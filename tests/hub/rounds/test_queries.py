@@ -1,0 +1,78 @@
+"""What the coordinator asks before it answers a device or deletes a blob."""
+
+from collections.abc import Callable
+from typing import Any
+
+from hub.rounds import events
+from hub.rounds.queries import may_take, needed_adapters, needed_updates, verdict
+
+Start = Callable[..., Any]
+
+
+def test_the_verdict_on_an_update_follows_the_round(play: Start) -> None:
+    job = play()
+    job.open("a", "b", at=0, min_updates=1)
+    assert verdict(job.state, "a", 1, 1.0).counts == "fresh"
+    job.update("a", at=1)
+    assert verdict(job.state, "a", 1, 2.0).counts == "repeat"
+    assert verdict(job.state, "b", 1, 99.9).counts == "fresh"
+    assert verdict(job.state, "b", 1, 100.0).counts == "stale"
+    assert verdict(job.state, "x", 1, 2.0).counts == "refused"
+    assert verdict(job.state, "b", 2, 2.0).reason == "there is no round 2 (yet)."
+
+
+def test_in_the_last_round_late_is_too_late(play: Start) -> None:
+    job = play(rounds=1)
+    job.open("a", "b", at=0, min_updates=1)
+    job.update("a", at=1)
+    assert "no round follows" in verdict(job.state, "b", 1, 100.0).reason
+
+
+def test_an_update_may_be_late_by_a_bounded_number_of_rounds(play: Start) -> None:
+    job = play(rounds=9, max_staleness=2)
+    job.open("a", "b", at=0, min_updates=1)
+    for _ in range(2):
+        job.update("a")
+        job.clock(job.state.current.deadline or job.now)
+        job.publish()
+        job.open("a")
+    assert (job.state.current.round, verdict(job.state, "b", 1, job.now).counts) == (3, "stale")
+    job.update("a")  # round 3 closes: the update would enter round 4
+    assert "3 rounds old" in verdict(job.state, "b", 1, job.now).reason
+
+
+def test_a_task_can_be_taken_while_its_round_hopes_for_it(play: Start) -> None:
+    job = play()
+    assert may_take(job.state, "a", 1, 0.0) == "a has no task in round 1."
+    job.open("a", at=0)
+    assert may_take(job.state, "a", 1, 99.0) is None
+    job.take("a")
+    assert may_take(job.state, "a", 1, 99.0) is None
+    assert (
+        may_take(job.state, "a", 1, 100.0) == "the task in round 1 is not open any more (missed)."
+    )
+
+
+def test_updates_are_kept_until_they_are_published(play: Start) -> None:
+    job = play()
+    job.open("a", "b", at=0, min_updates=1)
+    job.update("a", at=1)
+    job.clock(100)
+    job.update("b", at=101)
+    assert needed_updates(job.state) == {"a@1", "b@1"}
+    job.publish(at=102)
+    assert needed_updates(job.state) == {"b@1"}
+
+
+def test_adapters_are_kept_as_long_as_an_update_may_refer_to_them(play: Start) -> None:
+    job = play(rounds=5, max_staleness=1)
+    for _ in range(3):
+        job.open("a")
+        job.update("a")
+        job.publish()
+    # Round 4 is open: late updates of round 3 (which started from adapter2) may come.
+    assert needed_adapters(job.state) == {"adapter2", "adapter3"}
+    job.open("a")
+    job.update("a")
+    job.send(events.Combined(round=4, manifest="next"))
+    assert needed_adapters(job.state) == {"adapter2", "adapter3", "next"}
