@@ -188,8 +188,10 @@ class Supervisor:
     def _on_hub(self, state: HubState) -> None:
         known = self.hub
         self.hub = state
-        if state.online and (known is None or known.epoch != state.epoch or not known.online):
-            log.info("the hub is there (%s)", state.epoch)
+        if not state.online or (known is not None and known == state):
+            return
+        log.info("the hub is there (%s)", state.epoch)
+        if known is not None:  # else `Connected` has just greeted
             self._greet()
 
     def _on_command(self, command: Message) -> None:

@@ -29,16 +29,11 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def _verbs() -> None:
-    """Make Typer keep `run` as a verb while it is the only one."""
-
-
 @app.command(
     epilog="Example: lorikeet-agent run --broker mqtt://127.0.0.1:1883 --fleet clinics "
     "--data my.jsonl --memory 700MB"
 )
-def run(
+def run(  # noqa: PLR0917  (options)
     broker: Annotated[str, typer.Option(help="mqtt://host:port", show_default=False)],
     data: Annotated[
         list[Path],
@@ -77,10 +72,6 @@ def run(
     for path in data:
         if not path.exists():
             raise UsageError(f"--data is {path}; there is no such file or folder.")
-    try:
-        memory_bytes = parse_size(memory) if memory else None
-    except ValueError as error:
-        raise UsageError(f"--memory: {error}") from error
     folder = state or _default_state(device)
     settings = Settings(
         broker=broker,
@@ -88,7 +79,7 @@ def run(
         device=device,
         data=[str(path) for path in data],
         state_folder=str(folder),
-        memory_bytes=memory_bytes,
+        memory_bytes=_memory_bytes(memory),
         threads=threads or int(cores()),
     )
     _log_to_stderr()
@@ -105,6 +96,57 @@ def run(
         agent.run()
     if as_json:
         sys.stdout.write(json.dumps({"device": device, "peak_bytes": agent.peak_bytes()}) + "\n")
+
+
+@app.command(
+    epilog="Example: lorikeet-agent plan --model ./base --memory 700MB --rank 16 --batch 4"
+)
+def plan(  # noqa: PLR0917  (options)
+    model: Annotated[Path, typer.Option(help="A Hugging Face folder; config.json suffices.")],
+    memory: Annotated[
+        str | None, typer.Option(help="Limit for the whole agent. Default: all that is free.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="lora, prompt or lora+prompt")] = "lora",
+    rank: Annotated[int, typer.Option(min=1)] = 16,
+    min_rank: Annotated[int, typer.Option(min=1)] = 2,
+    batch: Annotated[int, typer.Option(min=1)] = 4,
+    min_batch: Annotated[int, typer.Option(min=1)] = 1,
+    seq_len: Annotated[int, typer.Option(min=8, help="tokens")] = 256,
+    min_seq_len: Annotated[int, typer.Option(min=8, help="tokens")] = 128,
+    prompt_tokens: Annotated[int, typer.Option(min=1)] = 16,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Show every rung of a model's ladder, its predicted peak, and the one this device takes."""
+    from edge_agent.plan_command import show_plan
+    from wire.messages import JobKnobs
+
+    if method not in ("lora", "prompt", "lora+prompt"):
+        raise UsageError(f"--method is {method!r}; allowed are lora, prompt and lora+prompt.")
+    for name, least, value in (
+        ("rank", min_rank, rank),
+        ("batch", min_batch, batch),
+        ("seq-len", min_seq_len, seq_len),
+    ):
+        if least > value:
+            raise UsageError(f"--min-{name} is {least}; at most --{name} ({value}) is allowed.")
+    knobs = JobKnobs(
+        method=method,
+        rank=rank,
+        min_rank=min_rank,
+        batch=batch,
+        min_batch=min_batch,
+        seq_len=seq_len,
+        min_seq_len=min_seq_len,
+        prompt_tokens=prompt_tokens if "prompt" in method else 0,
+    )
+    show_plan(model, knobs, _memory_bytes(memory), as_json=as_json)
+
+
+def _memory_bytes(memory: str | None) -> int | None:
+    try:
+        return parse_size(memory) if memory else None
+    except ValueError as error:
+        raise UsageError(f"--memory: {error}") from error
 
 
 @contextmanager

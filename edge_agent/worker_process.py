@@ -49,6 +49,7 @@ class WorkerProcess:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 env=worker_environment(threads),
+                start_new_session=True,  # Ctrl-C is for the supervisor, who then ends it
             )
         assert self._process.stdin is not None  # noqa: S101  (both are pipes: see above)
         assert self._process.stdout is not None  # noqa: S101

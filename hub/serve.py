@@ -55,7 +55,7 @@ def run(config: HubFile) -> None:
     server.start()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: coordinator.stop())
-    log.info("fleet %s: http at %s, broker at %s", config.fleet, http, config.broker.address.url)
+    log.info("fleet %s: http at %s, broker at %s", config.fleet, http, config.broker.url)
     try:
         coordinator.run()
     finally:

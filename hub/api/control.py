@@ -46,7 +46,7 @@ class Member(_Document, frozen=True, kw_only=True):
     rank: int = 0
     steps: int = 0
     codec: str = ""
-    state: str = "offered"  # offered, taken, declined, accepted, failed, late, missing
+    state: str = "offered"  # offered, taken, delivered, failed, declined, missed, late, lost
     reason: str = ""  # why this role, rung and number of steps
     problem: str | None = None  # why it declined, failed or was refused
     loss_first: float | None = None  # while training

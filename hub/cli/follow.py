@@ -8,7 +8,7 @@ from rich.text import Text
 
 from hub.api.control import ENDED, JobDetail
 from hub.cli.client import HubClient
-from hub.cli.output import loss, printable
+from hub.cli.output import loss, printable, updates
 from hub.errors import UnreachableError
 
 POLL_S = 0.5
@@ -50,7 +50,5 @@ def _line(detail: JobDetail) -> str:
     if job.heldout_loss is not None:
         parts.append(f"held-out loss {loss(job.heldout_loss)}")
     if detail.rounds:
-        members = detail.rounds[-1].members
-        accepted = sum(member.state == "accepted" for member in members)
-        parts.append(f"{accepted} of {len(members)} updates")
+        parts.append(f"{updates(detail.rounds[-1].members)} updates")
     return printable(", ".join(parts))

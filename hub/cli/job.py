@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hub.cli.options import DEFAULT_HUB, AsJson, HubUrl
-from hub.cli.output import loss, print_json, print_line, print_table, size
+from hub.cli.output import loss, print_json, print_line, print_table, size, updates
 from hub.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -145,12 +145,29 @@ def _print_job(detail: "JobDetail", number: int | None) -> None:
         ["device", "role", "rung", "rank", "steps", "codec", "state", "loss", "up", "reason"],
         (_member_row(member) for member in chosen.members),
     )
+    for device, reason in chosen.left_out.items():
+        print_line(f"{device} was left out: {reason}")
+    if detail.without_prompt_loss is not None:
+        print_line(f"loss without the soft prompt: {loss(detail.without_prompt_loss)}")
+    if detail.loss_after:
+        print_table(
+            "held-out loss of each device",
+            ["device", "untuned", "newest adapter"],
+            (
+                (device, loss(detail.loss_before.get(device)), loss(after))
+                for device, after in detail.loss_after.items()
+            ),
+        )
 
 
 def _round_row(entry: "Round") -> tuple[object, ...]:
-    accepted = sum(member.state == "accepted" for member in entry.members)
-    updates = f"{accepted} of {len(entry.members)}"
-    return entry.round, entry.phase, loss(entry.heldout_loss), updates, entry.reason
+    return (
+        entry.round,
+        entry.phase,
+        loss(entry.heldout_loss),
+        updates(entry.members),
+        entry.reason,
+    )
 
 
 def _member_row(member: "Member") -> tuple[object, ...]:

@@ -3,9 +3,12 @@
 import sys
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+if TYPE_CHECKING:
+    from hub.api.control import Member
 
 _PIPED_COLUMNS = 160  # where nobody's window sets the width
 
@@ -44,6 +47,13 @@ def printable(text: str) -> str:
     return "".join(
         char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text
     )
+
+
+def updates(members: "list[Member]") -> str:
+    """Return how many of those that train have delivered."""
+    training = [member for member in members if member.role in ("lora", "prompt")]
+    delivered = sum(member.update_bytes > 0 for member in training)
+    return f"{delivered} of {len(training)}"
 
 
 def loss(value: float | None) -> str | None:

@@ -1,7 +1,5 @@
 """``lorikeet-hub serve``."""
 
-import logging
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -24,12 +22,6 @@ def serve(
     from hub.config import load_hub_file
 
     settings = load_hub_file(config, insecure=insecure)
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)-7s %(message)s",
-        datefmt="%H:%M:%S",
-    )
     from hub.serve import run
 
     if as_json:

@@ -150,8 +150,10 @@ def memory_by_device(devices: Sequence[DeviceSummary]) -> Html:
     def words(device: DeviceSummary) -> str:
         if device.peak_bytes is None:
             return f"not measured; limit {memory(device.memory_limit_bytes)}"
-        share = device.peak_bytes / max(device.memory_limit_bytes, 1)
-        return f"{memory(device.peak_bytes)} of {memory(device.memory_limit_bytes)}  ({share:.0%})"
+        share = 100 * device.peak_bytes / max(device.memory_limit_bytes, 1)
+        return (
+            f"{memory(device.peak_bytes)} of {memory(device.memory_limit_bytes)}  ({share:.0f} %)"
+        )
 
     parts, bottom = _rows(devices, row, words)
     parts += _x_axis(marks, x, bottom, "MiB: supervisor and worker together")
@@ -159,11 +161,11 @@ def memory_by_device(devices: Sequence[DeviceSummary]) -> Html:
     return _svg(bottom + 44, f"Peak memory by device: {told}.", parts)
 
 
-def role_words(device: DeviceSummary) -> str:
-    """Return the role as it is read: ``LoRA r16``, ``prompt``, ``infer``."""
-    if device.role == "lora":
-        return f"LoRA r{device.rank}" if device.rank else "LoRA"
-    return device.role
+def role_words(role: str, rank: int) -> str:
+    """Return a role as it is read: ``LoRA r16``, ``prompt``, ``infer``; a dash for none."""
+    if role == "lora":
+        return f"LoRA r{rank}" if rank else "LoRA"
+    return role or "–"
 
 
 def _rows(
@@ -176,7 +178,9 @@ def _rows(
     for number, device in enumerate(devices):
         top = number * _ROW
         name = el("tspan", device.id, class_="name")
-        role = el("tspan", f"  {role_words(device)}", class_=f"role {_role(device)}")
+        role = el(
+            "tspan", f"  {role_words(device.role, device.rank)}", class_=f"role {_role(device)}"
+        )
         parts.append(el("text", name, role, x=_LEFT, y=top + 14))
         parts.append(_text(_RIGHT, top + 14, words(device), "value", "end"))
         parts += row(device, top)

@@ -42,7 +42,7 @@ def final_table(summary: Mapping[str, Any]) -> Table:
         limit = numbers.memory(device.memory_limit_bytes)
         table.add_row(
             Text(device.id),
-            Text(role_words(device), style=_ROLE_STYLE.get(device.role, "dim")),
+            Text(role_words(device.role, device.rank), style=_ROLE_STYLE.get(device.role, "dim")),
             Text(device.rung),
             numbers.loss(device.loss_before),
             numbers.loss(device.loss_after),

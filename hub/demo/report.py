@@ -83,6 +83,7 @@ def _tiles(run: Summary) -> Html:
     down = sum(device.bytes_down for device in run.devices)
     without = fall(last, run.loss_without_prompt)
     prompt = f"; without the soft prompt {numbers.percent(without)}" if without is not None else ""
+    over = f" over {run.broker}" if run.broker else ""
     colour = "big" if change is None else "big good" if change < 0 else "big bad"
     return el(
         "dl",
@@ -95,7 +96,7 @@ def _tiles(run: Summary) -> Html:
         _tile(
             "Time",
             numbers.duration(run.seconds),
-            f"{len(run.heldout_loss)} rounds{f' over {run.broker}' if run.broker else ''}, seed {run.seed}",
+            f"{len(run.heldout_loss)} rounds{over}, seed {run.seed}",
         ),
         _tile(
             "Sent by all devices",
@@ -139,7 +140,7 @@ def _charts(run: Summary) -> Html:
         ),
         _figure(
             "Memory: limit and measured peak",
-            "A device's role follows from its limit; the planner's prediction is checked.",
+            "Roles follow from limits; predictions are checked.",
             charts.memory_by_device(run.devices),
             _legend(
                 ("lora", "peak: LoRA"),
@@ -168,7 +169,7 @@ def _roles(run: Summary) -> Html:
         (
             (device.id, "", "head"),
             (", ".join(device.packages) or "–", "Text", ""),
-            (_chip(device.role, charts.role_words(device)), "Role", ""),
+            (_chip(device.role, charts.role_words(device.role, device.rank)), "Role", ""),
             (device.rung or "–", "Rung", ""),
             (_batch(device), "Batch", "num"),
             (str(device.steps) if device.steps else "–", "Steps", "num"),
@@ -219,7 +220,7 @@ def _members(record: RoundSummary) -> Html:
     rows = [
         (
             (member.device, "", "head"),
-            (_chip(member.role, member.role or "–"), "Role", ""),
+            (_chip(member.role, charts.role_words(member.role, member.rank)), "Role", ""),
             (str(member.steps) if member.steps else "–", "Steps", "num"),
             (member.codec or "–", "Codec", ""),
             (member.state or "–", "State", ""),

@@ -13,6 +13,7 @@ from hub.api.control import (
     ENDED,
     DeviceDetail,
     DeviceSummary,
+    HubStatus,
     JobDetail,
     JobEvent,
     JobSummary,
@@ -45,6 +46,9 @@ class MemoryHub:
         self.blobs[sha256] = self.folder / sha256
         self.blobs[sha256].write_bytes(data)
         return sha256
+
+    def status(self) -> HubStatus:
+        return HubStatus(version="0.1.0", peak_bytes=123)
 
     def submit_job(self, text: str) -> JobSummary:
         self.texts.append(text)
@@ -158,13 +162,26 @@ class MemoryHub:
             rank=8,
             steps=20,
             codec="int8",
-            state="accepted",
+            state="delivered",
             reason=REASON,
             loss_last=2.25,
+            update_bytes=24_000,
         )
         loss = 2.5 - 0.25 * number
-        done = Round(round=number, phase="published", heldout_loss=loss, members=[member])
-        self.jobs[summary.job] = msgspec.structs.replace(detail, rounds=[*detail.rounds, done])
+        done = Round(
+            round=number,
+            phase="published",
+            heldout_loss=loss,
+            members=[member, Member(device="clinic-3", role="infer", rung="infer")],
+            left_out={"clinic-2": "it is asleep"},
+        )
+        self.jobs[summary.job] = msgspec.structs.replace(
+            detail,
+            rounds=[*detail.rounds, done],
+            without_prompt_loss=loss + 0.0625,
+            loss_before={"clinic-1": 2.625},
+            loss_after={"clinic-1": 2.125},
+        )
         self._change(
             summary.job, phase="training", round=number, heldout_loss=loss, adapter_round=number
         )

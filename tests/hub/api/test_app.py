@@ -6,7 +6,7 @@ from tests.hub.api.served import MemoryHub
 
 
 def test_it_says_that_it_is_well(client: httpx.Client) -> None:
-    assert client.get("/healthz").json() == {"ok": True, "version": "0.1.0"}
+    assert client.get("/healthz").json() == {"ok": True, "version": "0.1.0", "peak_bytes": 123}
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryHub]:
     """A hub that the command line finds through LORIKEET_HUB."""
     folder = tmp_path / "hub"
     folder.mkdir()
+    monkeypatch.setattr("hub.cli.follow.POLL_S", 0.0)
     made = MemoryHub(folder)
     with serving(made) as url:
         monkeypatch.setenv("LORIKEET_HUB", url)

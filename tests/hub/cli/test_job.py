@@ -80,6 +80,10 @@ def test_show_prints_rounds_and_members_with_the_reason(
     assert "untuned loss 2.5000" in out
     for words in ("2.2500", "1 of 1", "clinic-1", "lora", "streamed", "int8", REASON):
         assert words in out
+    assert "clinic-2 was left out: it is asleep" in out
+    assert "loss without the soft prompt: 2.3125" in out
+    assert "2.6250" in out
+    assert "2.1250" in out
 
 
 def test_show_takes_a_round(run: Run, hub: MemoryHub, job_file: str) -> None:

@@ -331,6 +331,78 @@ def test_spoiled_updates_that_leave_too_few_reopen_the_round(play: Start) -> Non
     assert job.combining() == ["b@1", "c@1"]
 
 
+def test_a_stale_update_survives_a_second_attempt(play: Start) -> None:
+    job = play()
+    job.open("a", "b", at=0, min_updates=1)
+    job.update("a", at=1)
+    job.clock(100)
+    job.update("b", at=101)
+    job.publish(at=102)
+    job.open("a", "c", at=103)
+    job.update("a", at=104)
+    job.clock(203)  # b's stale update makes two: round 2 closes with it
+    assert job.combining() == ["a@2", "b@1"]
+    job.send(events.CombineFailed(round=2, device="a", reason="damaged"), 204)
+    assert job.state.phase == "open"
+    job.open("d", at=205)
+    job.update("d", at=206)
+    assert job.combining() == ["b@1", "d@2"]
+
+
+def test_a_fresh_update_replaces_the_stale_one_of_a_round_that_reopened(play: Start) -> None:
+    job = play()
+    job.open("a", "b", at=0, min_updates=1)
+    job.update("a", at=1)
+    job.clock(100)
+    job.update("b", at=101)
+    job.publish(at=102)
+    job.open("a", "b", at=103)
+    job.update("a", at=104)
+    job.clock(203)
+    job.send(events.CombineFailed(round=2, device="a", reason="damaged"), 204)
+    job.update("b", at=205, round_=2)
+    assert list(job.state.current.stale) == []
+    assert [one.sha256 for one in job.state.current.superseded] == ["b@1"]
+    job.open("d", at=206)
+    job.update("d", at=207)
+    assert job.combining() == ["b@2", "d@2"]
+
+
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+def test_of_two_late_updates_of_one_device_the_newer_counts(
+    play: Start, order: tuple[int, int]
+) -> None:
+    job = play(rounds=3)
+    for _ in range(2):
+        job.open("a", "b", min_updates=1)
+        job.update("a")
+        job.clock(job.state.current.deadline)
+        job.publish()
+    for round_ in order:
+        job.update("b", round_=round_)
+    job.update("b", round_=1)  # a repetition
+    job.open("a")
+    job.update("a")
+    assert job.combining() == ["a@3", "b@2"]
+    assert [one.sha256 for one in job.state.current.superseded] == ["b@1"]
+
+
+def test_a_device_that_stayed_silent_while_connected_is_not_asked_again(play: Start) -> None:
+    job = play()
+    job.open("a", "b", "c", at=0)
+    job.send(events.DeviceLost(device="a"), 1)
+    job.send(events.TaskFailed(round=1, device="c", reason="NaN"), 2)
+    job.send(events.DeviceLost(device="c"), 3)
+    job.clock(100)
+    assert job.state.current.exclude == ("b", "c")
+
+
+def test_a_round_never_closes_without_any_update(play: Start) -> None:
+    job = play()
+    job.open("a", at=0, min_updates=0)
+    assert job.clock(100).phase == "open"
+
+
 def test_updates_that_cannot_be_combined_fail_the_job(play: Start) -> None:
     job = play()
     job.open("a", at=0)

@@ -1,0 +1,116 @@
+"""The demo's six devices: unequal limits, so that each takes the role that fits.
+
+The limits are made to measure for this machine and model: `lorikeet-agent plan` predicts each
+rung's peak, and a device that is to show a rung gets a limit between that rung and whatever it
+would rather take. What it then takes, the agent itself decides from its limit alone.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+#: How far into the gap between a rung and the next better one its device's limit lies.
+INTO_THE_GAP = 0.6
+#: What the best device gets over its rung's peak.
+HEADROOM = 1.15
+NAMES = ("hall", "lab", "library", "ward", "porch", "attic")
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One line of the ladder."""
+
+    role: str
+    rung: str
+    rank: int
+    batch: int
+    seq_len: int
+    predicted_peak_bytes: int
+
+
+class FleetError(Exception):
+    """The ladder of this model has no room for the demo's devices."""
+
+
+def read_ladder(model: Path, job: Mapping[str, Any]) -> list[Line]:
+    """Ask the agent for the model's ladder on this machine.
+
+    Args:
+        model: the base's folder.
+        job: the demo's job file, as a dictionary.
+
+    Raises:
+        FleetError: the agent could not plan.
+    """
+    lora, local = job["lora"], job["local"]
+    options = {
+        "--model": model,
+        "--memory": "1000GB",
+        "--method": job["method"],
+        "--rank": lora["rank"],
+        "--min-rank": lora["min_rank"],
+        "--batch": local["batch"],
+        "--min-batch": local["min_batch"],
+        "--seq-len": local["seq_len"],
+        "--min-seq-len": local["min_seq_len"],
+        "--prompt-tokens": job["prompt"]["tokens"],
+    }
+    command = [*agent_command(), "plan", "--json"]
+    for name, value in options.items():
+        command += [name, str(value)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise FleetError(f"lorikeet-agent plan failed: {done.stderr.strip()}")
+    return msgspec.convert(json.loads(done.stdout)["rungs"], list[Line], strict=False)
+
+
+def agent_command() -> list[str]:
+    """Return the command line that starts an agent: the one beside this Python."""
+    beside = Path(sys.executable).with_name("lorikeet-agent")
+    return [str(beside)] if beside.is_file() else ["lorikeet-agent"]
+
+
+def choose_limits(ladder: list[Line]) -> list[int]:
+    """Return six limits, in bytes: the best LoRA, three of lower rank, prompt, inference.
+
+    Raises:
+        FleetError: a role is missing, or a rung needs no less memory than a better one.
+    """
+    best = next((index for index, line in enumerate(ladder) if line.role == "lora"), None)
+    if best is None:
+        raise FleetError("the ladder has no LoRA rung; the demo's job must allow all roles.")
+    top = ladder[best].rank
+    lower = _widest(ladder, lambda line: line.role == "lora" and line.rank < top)
+    prompt = _widest(ladder, lambda line: line.role == "prompt")
+    infer = _widest(ladder, lambda line: line.role == "infer")
+    return [_limit(ladder, index) for index in (best, lower, lower, lower, prompt, infer)]
+
+
+def _widest(ladder: list[Line], wanted: Callable[[Line], bool]) -> int:
+    """Return the wanted line that a device takes over the widest range of limits."""
+    ranges = {
+        index: min((better.predicted_peak_bytes for better in ladder[:index]), default=0)
+        - line.predicted_peak_bytes
+        for index, line in enumerate(ladder)
+        if wanted(line)
+    }
+    if not ranges:
+        raise FleetError("the ladder lacks a role; the demo's job must allow all of them.")
+    index = max(ranges, key=lambda one: ranges[one])
+    if ranges[index] <= 0:
+        raise FleetError(
+            f"rung {ladder[index].rung} needs no less memory than a better one; give the demo a "
+            "model whose activations weigh more."
+        )
+    return index
+
+
+def _limit(ladder: list[Line], index: int) -> int:
+    """Return a limit with which a device takes this line: none above it may fit."""
+    peak = ladder[index].predicted_peak_bytes
+    better = min((line.predicted_peak_bytes for line in ladder[:index]), default=peak * 2)
+    return int(min(peak * HEADROOM, peak + INTO_THE_GAP * (better - peak)))
