@@ -127,7 +127,9 @@ def _line(
     limit_bytes: int,
     runtime_bytes: int,
 ) -> RungPlan:
-    terms = {"runtime": runtime_bytes, **_terms(shape, knobs, role, sizes)}
+    loading, working = _loading(shape), _working(shape, knobs, role, sizes)
+    stage = loading if sum(loading.values()) > sum(working.values()) else working
+    terms = {"runtime": runtime_bytes, **stage}
     peak = sum(terms.values())
     fits = peak <= limit_bytes
     listed = " + ".join(f"{name} {_mb(size)}" for name, size in terms.items())
@@ -146,8 +148,17 @@ def _line(
     )
 
 
-def _terms(shape: ModelShape, knobs: JobKnobs, role: Role, sizes: _Sizes) -> dict[str, int]:
-    """Return what a task holds at its peak, in bytes, by name."""
+def _loading(shape: ModelShape) -> dict[str, int]:
+    """Return what is resident while the base is read: the mapped file counts until it is closed."""
+    return {
+        "weights": shape.parameters * _FLOAT,
+        "their file": shape.parameters * shape.weight_bytes,
+        "other": _SLACK_BYTES,
+    }
+
+
+def _working(shape: ModelShape, knobs: JobKnobs, role: Role, sizes: _Sizes) -> dict[str, int]:
+    """Return what training, or evaluation, holds at its peak, in bytes, by name."""
     adapter_rank = 0 if knobs.method == "prompt" else knobs.rank
     prompt = knobs.prompt_tokens * shape.hidden_size
     trained = {"lora": _factors(shape, sizes.rank), "prompt": prompt}.get(role, 0)

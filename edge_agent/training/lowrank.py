@@ -46,6 +46,8 @@ def inject(model: Any, adapter: str, rank: int, targets: list[str]) -> None:
     # PEFT's documented way to bring a layer of one's own (its guide "Custom models").
     config._register_custom_module({nn.Linear: LowRankLinear})
     peft.inject_adapter_in_model(config, model, adapter)
+    # PEFT takes a later adapter for a mistake where it finds its mark; here `remove` clears up.
+    del model.peft_config
     for layer in layers(model).values():
         layer.requires_grad_(False)
 

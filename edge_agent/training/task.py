@@ -23,6 +23,8 @@ from wire.tensors import pack
 
 #: How much text is drawn for each token that is needed; more than tokenizers put into one.
 _CHARACTERS_PER_TOKEN = 5
+#: However long the task: the text and its tokens must not weigh on the planner's sum.
+_MAX_CHARACTERS = 2_000_000
 #: The held-out choice is the same in every round, or losses could not be compared.
 _HELD_OUT_SEED = 0
 
@@ -100,7 +102,8 @@ class Tasks:
         placed: PlacedAdapter,
     ) -> TrainMetrics | None:
         tokens = local.steps * local.batch * local.seq_len
-        examples = draw(work.data, "train", tokens * _CHARACTERS_PER_TOKEN, local.seed)
+        characters = min(tokens * _CHARACTERS_PER_TOKEN, _MAX_CHARACTERS)
+        examples = draw(work.data, "train", characters, local.seed)
         rows = base.encoder.rows(examples, local.seq_len)
         load_s = time.monotonic() - self._began
 

@@ -9,7 +9,15 @@ import httpx
 import msgspec
 
 from hub.address import is_loopback
-from hub.api.control import DeviceDetail, DeviceSummary, Failure, JobDetail, JobSummary
+from hub.api.control import (
+    DeviceDetail,
+    DeviceSummary,
+    Failure,
+    HubStatus,
+    JobDetail,
+    JobEvent,
+    JobSummary,
+)
 from hub.errors import ConfigError, ConflictError, HubError, NotFoundError, UnreachableError
 from wire.errors import MalformedError
 from wire.topics import check_name
@@ -49,6 +57,14 @@ class HubClient:
         _trace: TracebackType | None,
     ) -> None:
         self._http.close()
+
+    def status(self) -> HubStatus:
+        """Return how the hub itself fares."""
+        return self._ask(HubStatus, "GET", "/healthz")
+
+    def events(self, name: str) -> list[JobEvent]:
+        """Return a job's record."""
+        return self._ask(list[JobEvent], "GET", f"/v1/jobs/{_name(name, 'job')}/events")
 
     def submit(self, text: str) -> JobSummary:
         """Submit a job file."""

@@ -8,6 +8,7 @@ import msgspec
 
 from hub.api.control import HubStatus, JobDetail, Round
 from hub.cli.client import HubClient
+from hub.cli.unpack import unpack
 from hub.demo.follow import Follower
 from hub.demo.report import write_report
 from hub.demo.summary import (
@@ -70,13 +71,11 @@ def save_results(folder: Path, client: HubClient, job: str, summary: dict[str, A
         for event in events:
             file.write(msgspec.json.encode(event) + b"\n")
     if summary["phase"] == "done":
-        client.adapter(job, folder / "adapter")
+        unpack(lambda target: client.adapter(job, target), folder / "adapter")
     write_report(folder, summary, msgspec.to_builtins(events))
 
 
-def _device(
-    follower: Follower, detail: JobDetail, device: str, text: DeviceText
-) -> DeviceSummary:
+def _device(follower: Follower, detail: JobDetail, device: str, text: DeviceText) -> DeviceSummary:
     known = follower.devices.get(device)
     plan = follower.plans.get(device)
     return DeviceSummary(
@@ -108,7 +107,7 @@ def _round(one: Round) -> RoundSummary:
         heldout_loss=one.heldout_loss,
         members=[
             MemberSummary(
-                id=member.device,
+                device=member.device,
                 role=member.role,
                 rank=member.rank,
                 steps=member.steps,

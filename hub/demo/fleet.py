@@ -59,7 +59,7 @@ def read_ladder(model: Path, job: Mapping[str, Any]) -> list[Line]:
         "--min-seq-len": local["min_seq_len"],
         "--prompt-tokens": job["prompt"]["tokens"],
     }
-    command = [*agent_command(), "plan", "--json"]
+    command = [command_beside("lorikeet-agent"), "plan", "--json"]
     for name, value in options.items():
         command += [name, str(value)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -68,10 +68,10 @@ def read_ladder(model: Path, job: Mapping[str, Any]) -> list[Line]:
     return msgspec.convert(json.loads(done.stdout)["rungs"], list[Line], strict=False)
 
 
-def agent_command() -> list[str]:
-    """Return the command line that starts an agent: the one beside this Python."""
-    beside = Path(sys.executable).with_name("lorikeet-agent")
-    return [str(beside)] if beside.is_file() else ["lorikeet-agent"]
+def command_beside(name: str) -> str:
+    """Return the path of one of our commands: the one that was installed beside this Python."""
+    beside = Path(sys.executable).with_name(name)
+    return str(beside) if beside.is_file() else name
 
 
 def choose_limits(ladder: list[Line]) -> list[int]:

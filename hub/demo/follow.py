@@ -21,13 +21,18 @@ class Follower:
         self._devices = devices
         self.detail: JobDetail | None = None
         self.devices: dict[str, DeviceDetail] = {}
+        self.plans: dict[str, RungPlan] = {}  # an agent forgets its plan when the job ends
 
     def look(self, elapsed_s: float, note: str = "") -> Snapshot:
         """Ask the hub how things stand."""
         detail = self._client.job(self._job)
         self.detail = detail
+        job = self._job
         for known in self._client.devices():
-            self.devices[known.device] = self._client.device(known.device)
+            device = self._client.device(known.device)
+            self.devices[known.device] = device
+            if device.info is not None and job in device.info.plans:
+                self.plans[known.device] = device.info.plans[job]
         summary = detail.summary
         losses = [one.heldout_loss for one in detail.rounds if one.heldout_loss is not None]
         return Snapshot(
@@ -46,16 +51,11 @@ class Follower:
         """Whether the job has ended."""
         return self.detail is not None and self.detail.summary.phase in ENDED
 
-    def plan(self, device: str) -> RungPlan | None:
-        """Return the rung that a device takes in the job, or took before it ended."""
-        known = self.devices.get(device)
-        return known.info.plans.get(self._job) if known and known.info else None
-
     def _row(self, device: str, detail: JobDetail) -> DeviceRow:
         known = self.devices.get(device)
         if known is None:
             return DeviceRow(id=device)
-        plan = self.plan(device)
+        plan = self.plans.get(device)
         task = known.telemetry.task if known.telemetry else None
         accepted = _accepted(detail.rounds[-1] if detail.rounds else None, device)
         telemetry = known.telemetry

@@ -26,7 +26,7 @@ from hub.cli.output import print_json
 from hub.demo.base import TrainStep, cached_base
 from hub.demo.final_table import final_table
 from hub.demo.finish import collect_summary, save_results
-from hub.demo.fleet import NAMES, agent_command, choose_limits, read_ladder
+from hub.demo.fleet import NAMES, choose_limits, command_beside, read_ladder
 from hub.demo.follow import Follower
 from hub.demo.processes import Processes
 from hub.demo.texts import DeviceText, write_device_texts
@@ -42,7 +42,7 @@ START_S = 60.0
 LIMIT_S = 1800.0
 
 
-class Interrupted(Exception):  # noqa: N818  (a person's wish, no error)
+class Interrupted(Exception):
     """Ctrl-C or a polite request to end."""
 
 
@@ -171,7 +171,7 @@ class Demo:
         }
         file = self.folder / "work" / "hub.yaml"
         file.write_text(yaml.safe_dump(config, sort_keys=False))
-        command = [sys.executable, "-m", "hub.cli", "serve", "--config", str(file)]
+        command = [command_beside("lorikeet-hub"), "serve", "--config", str(file)]
         self._processes.start("hub", command, self.logs / "hub.log")
         return f"http://{listen}"
 
@@ -192,7 +192,7 @@ class Demo:
         if self._broker is None:
             raise HubError("the broker must run before the agents.")
         command = [
-            *agent_command(),
+            command_beside("lorikeet-agent"),
             "run",
             *("--broker", self._broker.url),
             *("--fleet", FLEET),

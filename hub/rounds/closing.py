@@ -43,6 +43,24 @@ def end(
     return state.change(ended=how, ended_at=at, reason=reason)
 
 
+def close(state: JobState, at: float, why: str) -> JobState:
+    """Return the state of a round that takes no more updates: combined next, or opened again."""
+    record = state.current
+    if len(contributions(state)) < record.min_updates:
+        return reopen(state, at, f"it closed ({why})")
+    stale, dropped = newest([*record.stale.values(), *state.late.values()])
+    closed = _without_open_tasks(record).change(
+        phase="aggregating",
+        deadline=None,
+        stale=stale,
+        superseded=record.superseded + dropped,
+        waiting="",
+        closed_at=at,
+        close_reason=why,
+    )
+    return state.with_record(closed).change(late={})
+
+
 def reopen(state: JobState, at: float, why: str) -> JobState:
     """Return the state of a round that closed with too few updates: once more, or failed.
 
@@ -98,7 +116,7 @@ def _step(state: JobState, at: float) -> JobState:
     due = record.deadline is not None and at >= record.deadline
     if record.phase in ("offering", "training", "collecting"):
         why = _why_close(state, due)
-        return _close(state, at, why) if why else state
+        return close(state, at, why) if why else state
     if record.phase == "open" and record.attempt > 1:
         return _step_retry(state, at, due)
     if record.phase == "evaluating":
@@ -109,7 +127,7 @@ def _step(state: JobState, at: float) -> JobState:
 def _step_retry(state: JobState, at: float, due: bool) -> JobState:
     record = state.current
     if len(contributions(state)) >= record.min_updates:
-        return _close(state, at, "the updates still missing came late")
+        return close(state, at, "the updates still missing came late")
     if due:
         return reopen(state, at, f"no other devices came within {record.deadline_s:.0f} s")
     return state
@@ -140,23 +158,6 @@ def _why_close(state: JobState, due: bool) -> str:
     if _all_settled(record) and (enough or not _may_return(record)):
         return "everyone who could deliver has"
     return ""
-
-
-def _close(state: JobState, at: float, why: str) -> JobState:
-    record = state.current
-    if len(contributions(state)) < record.min_updates:
-        return reopen(state, at, f"closed because of: {why}")
-    stale, dropped = newest([*record.stale.values(), *state.late.values()])
-    closed = _without_open_tasks(record).change(
-        phase="aggregating",
-        deadline=None,
-        stale=stale,
-        superseded=record.superseded + dropped,
-        waiting="",
-        closed_at=at,
-        close_reason=why,
-    )
-    return state.with_record(closed).change(late={})
 
 
 def _all_settled(record: RoundRecord) -> bool:

@@ -63,7 +63,9 @@ def needed_updates(state: JobState) -> set[str]:
     """Return the sha256 of the update blobs that a coming combination may read."""
     if state.ended is not None or not state.records:
         return set()
-    return {update.sha256 for update in contributions(state).values()}
+    record = state.current
+    groups = (record.accepted, record.stale, state.late)
+    return {update.sha256 for group in groups for update in group.values()}
 
 
 def needed_adapters(state: JobState) -> set[str]:

@@ -18,10 +18,10 @@ from collections.abc import Iterable
 import msgspec
 
 from hub.rounds import events as ev
-from hub.rounds.closing import RECONNECT_S, end, fail, newest, reopen, settle
+from hub.rounds.closing import RECONNECT_S, close, end, fail, newest, settle
 from hub.rounds.members import on_device_event
 from hub.rounds.queries import verdict_now
-from hub.rounds.state import JobState, MemberState, RoundRecord, Update, contributions
+from hub.rounds.state import JobState, MemberState, RoundRecord, Update, combined_updates
 from hub.rounds.wanted import wanted
 
 __all__ = ["apply", "replay", "wanted"]
@@ -212,9 +212,10 @@ def _on_combine_failed(state: JobState, event: ev.CombineFailed, at: float) -> J
             spoiled={**record.spoiled, device: event.reason},
         )
     )
-    if len(contributions(state)) < record.min_updates:
-        return reopen(state, at, f"{device}'s can't be combined: {event.reason}")
-    return state
+    if len(combined_updates(state.current)) >= record.min_updates:
+        return state
+    # Updates that came late meanwhile may fill the gap.
+    return close(state, at, f"the update of {device} can't be combined: {event.reason}")
 
 
 def _on_published(state: JobState, event: ev.Published, at: float) -> JobState:

@@ -117,6 +117,7 @@ class Job(RuleBasedStateMachine):
     )
     def a_round_with_stragglers(
         self,
+        *,
         chosen: set[str],
         prompt: set[str],
         late: list[tuple[str, int]],

@@ -403,6 +403,16 @@ def test_a_round_never_closes_without_any_update(play: Start) -> None:
     assert job.clock(100).phase == "open"
 
 
+def test_a_late_update_takes_the_place_of_a_spoiled_one(play: Start) -> None:
+    job = play()
+    job.open("a", "b", at=0, min_updates=1)
+    job.update("a", at=1)
+    job.clock(100)
+    job.update("b", at=101)
+    job.send(events.CombineFailed(round=1, device="a", reason="damaged"), 102)
+    assert job.combining() == ["b@1"]
+
+
 def test_updates_that_cannot_be_combined_fail_the_job(play: Start) -> None:
     job = play()
     job.open("a", at=0)

@@ -1,0 +1,102 @@
+"""Rows of token ids: packing, the loss's positions, chat templates, and batches."""
+
+import pytest
+
+pytest.importorskip("torch")
+
+from edge_agent.errors import DataError
+from edge_agent.training.data import Example
+from edge_agent.training.tokens import IGNORED, Encoder, Row, batches, padded
+from tests.edge_agent.conftest import save_tokenizer
+
+EOS = 258
+TEMPLATE = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}|{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+@pytest.fixture
+def encoder(tmp_path):
+    return load(tmp_path)
+
+
+def load(folder, template=None):
+    from transformers import AutoTokenizer
+
+    save_tokenizer(folder, template)
+    return Encoder(AutoTokenizer.from_pretrained(folder))
+
+
+def spelled(encoder, ids):
+    return encoder._tokenizer.decode(list(ids))
+
+
+def test_text_is_joined_and_cut_into_full_rows(encoder):
+    rows = encoder.rows([Example(None, "abcde"), Example(None, "fgh"), Example(None, "ij")], 4)
+    # abcde</s> fgh</s> ij</s> are 13 tokens: three rows of four, and a last one with nothing to
+    # predict, which is left out.
+    assert [spelled(encoder, row.ids) for row in rows] == ["abcd", "e</s>fg", "h</s>ij"]
+    assert all(row.ids == row.labels and row.targets == 3 for row in rows)
+
+
+def test_with_a_prompt_only_the_response_is_learnt(encoder):
+    (row,) = encoder.rows([Example("ab", "xyz")], 32)
+    assert spelled(encoder, row.ids) == "ab\nxyz</s>"
+    assert list(row.labels) == [IGNORED] * 3 + list(row.ids[3:])
+    assert row.labels[-1] == EOS
+    assert row.targets == 4
+
+
+def test_a_chat_template_is_followed_where_there_is_one(tmp_path):
+    encoder = load(tmp_path, TEMPLATE)
+    (row,) = encoder.rows([Example("ab", "xyz")], 64)
+    assert spelled(encoder, row.ids) == "<user>ab|<assistant>xyz|"
+    learnt = [token for token, label in zip(row.ids, row.labels, strict=True) if label != IGNORED]
+    assert spelled(encoder, learnt) == "xyz|"
+
+
+def test_a_sample_is_cut_at_the_sequence_length(encoder):
+    (row,) = encoder.rows([Example("ab", "x" * 50)], 10)
+    assert len(row.ids) == len(row.labels) == 10
+    assert row.targets == 7
+
+
+def test_prompts_that_leave_no_room_for_a_response_are_refused(encoder):
+    with pytest.raises(DataError, match="within 8 tokens") as caught:
+        encoder.rows([Example("MARKER" * 10, "answer")], 8)
+    assert "MARKER" not in str(caught.value)
+
+
+def test_padding_stands_on_the_right_and_has_no_label(encoder):
+    ids, labels = padded(encoder.rows([Example("a", "b"), Example("cc", "dd")], 32))
+    assert ids.shape == labels.shape == (2, 6)
+    assert labels[0].tolist() == [IGNORED, IGNORED, ord_of(encoder, "b"), EOS, IGNORED, IGNORED]
+
+
+def ord_of(encoder, letter):
+    return encoder._tokenizer(letter).input_ids[0]
+
+
+def rows_of(numbers):
+    from array import array
+
+    return [Row(array("i", [n, n]), array("i", [n, n])) for n in numbers]
+
+
+def drawn(numbers, batch, steps, seed):
+    return [ids[:, 0].tolist() for ids, _ in batches(rows_of(numbers), batch, steps, seed)]
+
+
+def test_every_row_comes_once_before_any_comes_again():
+    seen = drawn(range(6), batch=2, steps=6, seed=3)
+    assert sorted(sum(seen[:3], [])) == sorted(sum(seen[3:], [])) == list(range(6))
+
+
+def test_batches_are_fixed_by_the_seed():
+    assert drawn(range(9), 4, 5, seed=1) == drawn(range(9), 4, 5, seed=1)
+    assert drawn(range(9), 4, 5, seed=1) != drawn(range(9), 4, 5, seed=2)
+
+
+def test_a_batch_is_not_larger_than_the_data():
+    assert all(sorted(batch) == [0, 1, 2] for batch in drawn(range(3), 16, 2, seed=1))
