@@ -72,7 +72,7 @@ class Teller:
             worker_rss_bytes=agent.worker.resident_bytes,
             bytes_up=agent.link.bytes_up,
             bytes_down=agent.link.bytes_down,
-            task=agent.progress(),
+            task=agent.tasks.progress(),
         )
         topic = agent.topics.telemetry(agent.settings.device)
         agent.link.publish(topic, encode(message), message.QOS)
@@ -80,7 +80,8 @@ class Teller:
     def event(self, kind: str, detail: str) -> None:
         """Publish something worth keeping."""
         agent = self._agent
-        offer = agent.task.offer if agent.task else None
+        task = agent.tasks.current
+        offer = task.offer if task else None
         message = DeviceEvent(
             type=kind,
             session=agent.session,

@@ -53,7 +53,7 @@ class Uploads:
             self._agent.asking.forget(self._request)
         self._task = self._upload = self._request = None
 
-    def on_credit(self, credit: Credit) -> None:
+    def _on_credit(self, credit: Credit) -> None:
         """Send what the hub lacks, and ask again."""
         task, upload = self._task, self._upload
         if task is None or upload is None or credit.sha256 != task.update:
@@ -88,19 +88,19 @@ class Uploads:
             return
         match reply:
             case Credit():
-                self.on_credit(reply)
+                self._on_credit(reply)
             case Accepted():
                 task.uploaded = True
                 task.uploading = False
                 task.upload_s = time.monotonic() - task.upload_started_at
                 self.cancel()
-                self._agent.advance()
+                self._agent.tasks.advance()
             case Refused():
                 log.warning("the hub refused the update: %s", reply.reason)
                 task.uploading = False
                 task.update = None
                 task.failure = f"upload refused: {reply.reason}"
                 self.cancel()
-                self._agent.advance()
+                self._agent.tasks.advance()
             case _:
                 log.warning("unexpected reply to an upload: %s", type(reply).__name__)

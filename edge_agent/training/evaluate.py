@@ -10,7 +10,7 @@ from edge_agent.training.tokens import Row, padded
 from wire.messages import Evaluation
 
 #: Enough for a mean that can be compared; more would only take time from training.
-MAX_TOKENS = 16_384
+MAX_TOKENS = 8_192
 #: Rows at a time: it changes no loss, only memory. The planner counts on it.
 MAX_ROWS = 4
 

@@ -34,14 +34,20 @@ class Follower:
             if device.info is not None and job in device.info.plans:
                 self.plans[known.device] = device.info.plans[job]
         summary = detail.summary
-        losses = [one.heldout_loss for one in detail.rounds if one.heldout_loss is not None]
+        following = [*detail.rounds[1:], detail.evaluation]
+        losses = [
+            one.heldout_loss
+            for one, after in zip(detail.rounds, following, strict=True)
+            if one.heldout_loss is not None and (self.over or _measured(after))
+        ]
+        first = detail.rounds[0] if detail.rounds else None
         return Snapshot(
             phase=summary.phase,
             round=summary.round,
             rounds=summary.rounds,
             elapsed_s=elapsed_s,
             devices=[self._row(device, detail) for device in self._devices],
-            base_loss=summary.base_loss,
+            base_loss=summary.base_loss if _measured(first) else None,
             heldout_loss=losses,
             note=note or (summary.reason or ""),
         )
@@ -73,6 +79,12 @@ class Follower:
             bytes_down=telemetry.bytes_down if telemetry else 0,
             reason=plan.reason if plan else "",
         )
+
+
+def _measured(round_: Round | None) -> bool:
+    """Return whether every device has measured the adapter with which a round began."""
+    members = round_.members if round_ else []
+    return bool(members) and all(one.heldout_loss is not None for one in members)
 
 
 def _accepted(round_: Round | None, device: str) -> float | None:

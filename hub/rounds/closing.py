@@ -48,7 +48,9 @@ def close(state: JobState, at: float, why: str) -> JobState:
     record = state.current
     if len(contributions(state)) < record.min_updates:
         return reopen(state, at, f"it closed ({why})")
-    stale, dropped = newest([*record.stale.values(), *state.late.values()])
+    fresh = list(record.accepted.values())
+    kept, dropped = newest([*fresh, *record.stale.values(), *state.late.values()])
+    stale = {device: one for device, one in kept.items() if device not in record.accepted}
     closed = _without_open_tasks(record).change(
         phase="aggregating",
         deadline=None,

@@ -49,6 +49,8 @@ log = logging.getLogger(__name__)
 #: An offer is repeated until it is answered, with growing pauses.
 FIRST_RESEND_S = 4.0
 LAST_RESEND_S = 60.0
+#: How long enough devices wait for those that are still planning.
+GRACE_S = 20.0
 #: Devices compute from the decoded broadcast, so its rounding is no error between them and us.
 BROADCAST_CODEC = "bf16"
 
@@ -85,6 +87,7 @@ class JobRun:
         self._cancelled: set[str] = set()
         self._combining: actions.Combine | None = None
         self._checking: set[str] = set()
+        self._enough_since: float | None = None
         self._ended = False  # and written down as such
         self._fresh = True  # nothing was broadcast by this process yet
 
@@ -272,9 +275,10 @@ class JobRun:
             need=action.need,
         )
         if plan.waiting_reason is not None:
-            if plan.waiting_reason != self.state.current.waiting:
-                log.info("job %s, round %d: %s", self.name, action.round, plan.waiting_reason)
-                self.record(events.Waiting(round=action.round, reason=plan.waiting_reason))
+            self._enough_since = None
+            self._wait(action.round, plan.waiting_reason)
+            return
+        if self._waits_for_planners(action.round):
             return
         for member in plan.members:
             log.info("job %s, round %d: %s: %s", self.name, action.round, member.device,
@@ -289,6 +293,26 @@ class JobRun:
                 left_out=plan.left_out,
             )
         )
+
+    def _wait(self, round_: int, reason: str) -> None:
+        if reason != self.state.current.waiting:
+            log.info("job %s, round %d: %s", self.name, round_, reason)
+            self.record(events.Waiting(round=round_, reason=reason))
+
+    def _waits_for_planners(self, round_: int) -> bool:
+        """Give devices that still plan a moment, though enough others are ready.
+
+        Planning starts a worker the first time; without the wait, chance would pick the cohort.
+        """
+        live = self.desk.sessions.live()
+        planning = [d.id for d in live if d.info is None or self.name not in d.info.plans]
+        now = self.desk.now()
+        self._enough_since = self._enough_since or now
+        if not planning or now - self._enough_since > GRACE_S:
+            self._enough_since = None
+            return False
+        self._wait(round_, f"enough devices are there; {len(planning)} more still plan")
+        return True
 
     def _open_evaluation(self, action: actions.OpenEvaluation) -> None:
         devices = [one for one in self._devices() if one.id not in action.known]

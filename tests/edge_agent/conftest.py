@@ -60,6 +60,12 @@ def save_tokenizer(folder: Path, chat_template: str | None = None) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
 
+@pytest.fixture
+def write_tokenizer() -> Callable[..., None]:
+    """Return `save_tokenizer`."""
+    return save_tokenizer
+
+
 @pytest.fixture(scope="session")
 def make_base(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Return a function that saves a random model of a family with a tokenizer of bytes."""

@@ -1,8 +1,7 @@
 """AdamW against torch's own, with gradient clipping."""
 
 import pytest
-
-torch = pytest.importorskip("torch")
+import torch
 
 from edge_agent.training.adamw import AdamW
 

@@ -5,8 +5,7 @@ import dataclasses
 import msgspec
 import numpy as np
 import pytest
-
-torch = pytest.importorskip("torch")
+import torch
 
 from edge_agent.errors import AdapterError
 from edge_agent.training.adapter import place
@@ -135,9 +134,7 @@ def test_a_soft_prompt_stands_in_front_as_peft_puts_it(llama, make_adapter):
         theirs.prompt_encoder["default"].embedding.weight.copy_(placed.prompt)
         labels = IDS.clone()
         labels[:, 0] = -100  # PEFT would predict the first token from the prompt
-        mean = theirs(
-            input_ids=IDS, attention_mask=torch.ones_like(IDS), labels=labels
-        ).loss
+        mean = theirs(input_ids=IDS, attention_mask=torch.ones_like(IDS), labels=labels).loss
     assert ours.total / ours.tokens == pytest.approx(float(mean), rel=1e-5)
     assert ours.tokens == 8
 
@@ -159,7 +156,9 @@ def test_more_rank_than_the_adapter_has_is_refused(llama, make_adapter):
 
 def test_an_adapter_of_another_base_is_refused(llama, make_base, make_adapter):
     saved = make_adapter(make_base("llama", intermediate_size=64), rank=2)
-    with pytest.raises(AdapterError, match=r"down_proj \(32 x 64\); in the base model it is \(32, 48\)"):
+    with pytest.raises(
+        AdapterError, match=r"down_proj \(32 x 64\); in the base model it is \(32, 48\)"
+    ):
         place(load_base(llama), saved.manifest, saved.parts, rank=2, train_prompt=False)
 
 

@@ -3,8 +3,7 @@
 import shutil
 
 import pytest
-
-torch = pytest.importorskip("torch")
+import torch
 
 from edge_agent.errors import ModelError
 from edge_agent.training.base import load_base

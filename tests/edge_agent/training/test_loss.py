@@ -1,8 +1,7 @@
 """The piecewise loss against transformers' own."""
 
 import pytest
-
-torch = pytest.importorskip("torch")
+import torch
 
 from edge_agent.training import loss as module
 from edge_agent.training.base import load_base

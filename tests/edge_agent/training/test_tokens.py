@@ -1,13 +1,13 @@
 """Rows of token ids: packing, the loss's positions, chat templates, and batches."""
 
-import pytest
+from itertools import chain
 
-pytest.importorskip("torch")
+import pytest
+from transformers import AutoTokenizer
 
 from edge_agent.errors import DataError
 from edge_agent.training.data import Example
 from edge_agent.training.tokens import IGNORED, Encoder, Row, batches, padded
-from tests.edge_agent.conftest import save_tokenizer
 
 EOS = 258
 TEMPLATE = (
@@ -17,15 +17,17 @@ TEMPLATE = (
 
 
 @pytest.fixture
-def encoder(tmp_path):
-    return load(tmp_path)
+def load(tmp_path, write_tokenizer):
+    def load(template=None):
+        write_tokenizer(tmp_path, template)
+        return Encoder(AutoTokenizer.from_pretrained(tmp_path))
+
+    return load
 
 
-def load(folder, template=None):
-    from transformers import AutoTokenizer
-
-    save_tokenizer(folder, template)
-    return Encoder(AutoTokenizer.from_pretrained(folder))
+@pytest.fixture
+def encoder(load):
+    return load()
 
 
 def spelled(encoder, ids):
@@ -48,8 +50,8 @@ def test_with_a_prompt_only_the_response_is_learnt(encoder):
     assert row.targets == 4
 
 
-def test_a_chat_template_is_followed_where_there_is_one(tmp_path):
-    encoder = load(tmp_path, TEMPLATE)
+def test_a_chat_template_is_followed_where_there_is_one(load):
+    encoder = load(TEMPLATE)
     (row,) = encoder.rows([Example("ab", "xyz")], 64)
     assert spelled(encoder, row.ids) == "<user>ab|<assistant>xyz|"
     learnt = [token for token, label in zip(row.ids, row.labels, strict=True) if label != IGNORED]
@@ -90,7 +92,7 @@ def drawn(numbers, batch, steps, seed):
 
 def test_every_row_comes_once_before_any_comes_again():
     seen = drawn(range(6), batch=2, steps=6, seed=3)
-    assert sorted(sum(seen[:3], [])) == sorted(sum(seen[3:], [])) == list(range(6))
+    assert sorted(chain(*seen[:3])) == sorted(chain(*seen[3:])) == list(range(6))
 
 
 def test_batches_are_fixed_by_the_seed():

@@ -413,6 +413,49 @@ def test_a_late_update_takes_the_place_of_a_spoiled_one(play: Start) -> None:
     assert job.combining() == ["b@1"]
 
 
+def test_a_round_that_closes_again_keeps_each_devices_newest_update(play: Start) -> None:
+    job = play()
+    job.open("a", "b", "c", at=0, min_updates=1)
+    job.update("a", at=1)
+    job.clock(100)
+    job.update("b", at=101)
+    job.publish(at=102)
+    job.open("a", "b", "c", at=103, min_updates=1)
+    job.update("a", at=104)
+    job.update("c", at=105)
+    job.clock(203)
+    job.update("b", at=204, round_=2)
+    job.update("c", at=205, round_=1)
+    assert job.combining() == ["a@2", "b@1", "c@2"]
+    job.send(events.CombineFailed(round=2, device="a", reason="damaged"), 206)
+    job.send(events.CombineFailed(round=2, device="b", reason="damaged"), 206)
+    assert job.combining() == ["c@2"]  # what came late waits for round 3
+    job.send(events.CombineFailed(round=2, device="c", reason="damaged"), 206)
+    assert job.combining() == ["b@2", "c@1"]
+
+
+def test_of_a_device_in_both_the_newer_update_is_combined(play: Start) -> None:
+    job = play()
+    job.open("a", "b", "c", at=0, min_updates=1)
+    job.update("a", at=1)
+    job.clock(100)
+    job.update("b", at=101)
+    job.publish(at=102)
+    job.open("a", "b", "c", at=103, min_updates=3)
+    job.update("a", at=104)
+    job.update("c", at=105)
+    job.clock(203)
+    assert job.combining() == ["a@2", "b@1", "c@2"]
+    job.update("b", at=204, round_=2)
+    job.update("c", at=205, round_=1)
+    job.send(events.CombineFailed(round=2, device="a", reason="damaged"), 206)
+    job.open("d", at=207)
+    job.update("d", at=208)
+    assert job.combining() == ["b@2", "c@2", "d@2"]
+    dropped = sorted(one.sha256 for one in job.state.current.superseded)
+    assert dropped == ["b@1", "c@1"]
+
+
 def test_updates_that_cannot_be_combined_fail_the_job(play: Start) -> None:
     job = play()
     job.open("a", at=0)

@@ -1,0 +1,266 @@
+"""The running task, from its offer to the hub's word that the result is on record."""
+
+import logging
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_agent.protocol import Fetch, Finished, Losses, Progress, Work
+from edge_agent.task_run import TaskRun
+from edge_agent.upload import Uploads
+from wire.messages import (
+    Cancel,
+    Evaluated,
+    Offer,
+    Refused,
+    Reply,
+    Result,
+    Take,
+    TaskProgress,
+)
+
+if TYPE_CHECKING:
+    from edge_agent.agent import Supervisor
+
+log = logging.getLogger(__name__)
+
+
+class Tasks:
+    """At most one task runs at a time. Each step looks at what is there, so it may be repeated.
+
+    Args:
+        agent: whose parts are used.
+    """
+
+    def __init__(self, agent: "Supervisor") -> None:
+        self._agent = agent
+        self._uploads = Uploads(agent)
+        self.current: TaskRun | None = None
+
+    def on_offer(self, offer: Offer) -> None:
+        if self.current is not None:
+            if self.current.offer.task == offer.task:
+                self._take(offer, None)
+            elif self.current.offer.job == offer.job and self.current.offer.round < offer.round:
+                log.info("task %s is out of date", self.current.offer.task)
+                self._end_task()
+                self._begin(offer)
+            else:
+                self._take(offer, f"busy with {self.current.offer.task}")
+            return
+        self._begin(offer)
+
+    def _begin(self, offer: Offer) -> None:
+        if self._agent.jobs.shape_of(offer.job) is None:
+            self._take(offer, f"job {offer.job} was never announced here")
+            return
+        self.current = TaskRun(offer, time.monotonic())
+        log.info("task %s: %s as %s. %s", offer.task, offer.kind, offer.role, offer.reason)
+        self._take(offer, None)
+        self.advance()
+
+    def _take(self, offer: Offer, reason: str | None) -> None:
+        request = self._agent.asking.new_id()
+        take = Take(
+            id=request,
+            session=self._agent.session,
+            task=offer.task,
+            accept=reason is None,
+            reason=reason,
+        )
+        if self.current is not None and reason is None:
+            self.current.requests.append(request)
+
+        def answered(reply: Reply) -> None:
+            if isinstance(reply, Refused) and self._runs(offer.task):
+                log.info("task %s is not wanted any more: %s", offer.task, reply.reason)
+                self._end_task()
+
+        self._agent.asking.ask(request, take, answered, time.monotonic())
+
+    def _runs(self, task: str) -> bool:
+        return self.current is not None and self.current.offer.task == task
+
+    def advance(self) -> None:
+        """Take the running task as far as it goes now."""
+        task = self.current
+        if task is None or task.reported:
+            return
+        if task.failure is not None:
+            self._report("failed")
+        elif task.finished is None:
+            if not task.working:
+                self._prepare(task)
+        elif task.update is not None and not task.uploaded:
+            task.stage = "upload"
+            self._uploads.begin(task)
+        else:
+            self._report("done")
+
+    def _prepare(self, task: TaskRun) -> None:
+        """Hand the task to the worker once base and adapter are here."""
+        offer = task.offer
+        base = self._agent.worker.base_folder(offer.base)
+        if base is None:
+            task.stage = "base"
+            folder = str(self._agent.folder / "models" / offer.base)
+            self._agent.worker.fetch(Fetch(http=offer.http, digest=offer.base, folder=folder))
+            return
+        parts = self._agent.adapters.files(offer.adapter)
+        if parts is None:
+            task.stage = "adapter"
+            return
+        task.adapter_wait_s = time.monotonic() - task.started_at
+        task.stage = "work"
+        task.working = True
+        self._agent.worker.work(self._work(offer, base, parts))
+        self._agent.teller.telemetry()
+
+    def _work(self, offer: Offer, base: Path, parts: dict[str, str]) -> Work:
+        plan = self._agent.jobs.plan_of(offer.job)
+        out = self._agent.folder / "work"
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+        return Work(
+            task=offer.task,
+            role=offer.role,
+            rung=offer.rung,
+            rank=offer.rank,
+            base_folder=str(base),
+            manifest=str(self._agent.blobs.path(offer.adapter.sha256)),
+            parts=parts,
+            data=self._agent.settings.data,
+            codec=offer.codec,
+            out=str(out),
+            batch=offer.work.batch if offer.work else plan.batch if plan else 1,
+            seq_len=offer.work.seq_len if offer.work else plan.seq_len if plan else 128,
+            work=offer.work,
+            variants=offer.variants,
+        )
+
+    def _report(self, status: str) -> None:
+        task = self.current
+        if task is None:
+            return
+        task.reported = True
+        task.stage = "report"
+        request = self._agent.asking.new_id()
+        task.requests.append(request)
+        plan = self._agent.jobs.plan_of(task.offer.job)
+        result = Result(
+            id=request,
+            session=self._agent.session,
+            task=task.offer.task,
+            job=task.offer.job,
+            round=task.offer.round,
+            status="done" if status == "done" else "failed",
+            sha256=task.update,
+            reason=task.failure,
+            train=task.finished.train if task.finished else None,
+            evaluations=task.evaluations,
+            peak_bytes=self._agent.peak_bytes(),
+            predicted_peak_bytes=plan.predicted_peak_bytes if plan else 0,
+            bytes_up=self._agent.link.bytes_up,
+            bytes_down=self._agent.link.bytes_down + self._agent.worker.fetched_bytes,
+            download_s=task.adapter_wait_s,
+            upload_s=task.upload_s,
+            upload_bytes=task.update_bytes,
+        )
+        self._agent.asking.ask(request, result, self._on_result, time.monotonic())
+
+    def _on_result(self, reply: Reply) -> None:
+        if isinstance(reply, Refused):
+            log.warning("the hub refused the result: %s", reply.reason)
+        self._end_task()
+
+    def _end_task(self) -> None:
+        task = self.current
+        if task is None:
+            return
+        self.current = None
+        self._agent.asking.forget(*task.requests)
+        self._uploads.cancel()
+        if task.update is not None:
+            self._agent.blobs.delete(task.update)
+        if task.working and task.finished is None:
+            self._agent.worker.replace()  # the only way to stop a step that is under way
+        self._agent.teller.telemetry()
+
+    # What the worker and the hub report
+
+    def on_worker(self, event: Progress | Losses | Finished) -> None:
+        """Take what the worker reports of the running task."""
+        task = self.current
+        if task is None or (event.task != task.offer.task and task.working):
+            return
+        match event:
+            case Progress():
+                task.stage, task.step, task.loss = event.stage, event.step, event.loss
+                self._agent.teller.progress()
+            case Losses():
+                self._on_losses(task, event)
+            case Finished():
+                self._agent.worker.on_idle()
+                task.finished = event
+                if event.update is not None:
+                    task.update = self._agent.blobs.put_file(Path(event.update))
+                    task.update_bytes = self._agent.blobs.size(task.update) or 0
+                self.advance()
+
+    def on_cancel(self, cancel: Cancel) -> None:
+        """The hub doesn't want a task any more."""
+        if self._runs(cancel.task):
+            log.info("task %s is cancelled: %s", cancel.task, cancel.reason)
+            self._end_task()
+
+    def fail(self, reason: str) -> None:
+        """The worker can't do the running task; tell the hub."""
+        task = self.current
+        if task is not None and task.finished is None:
+            task.failure = reason
+            task.working = False
+            self.advance()
+
+    def refresh_adapters(self) -> None:
+        """Gather the newest adapters, let older ones go."""
+        task = self.current
+        keep = {task.update} if task is not None and task.update is not None else set[str]()
+        self._agent.adapters.refresh(task.offer.adapter if task else None, keep)
+
+    def tick(self, now: float) -> None:
+        """Give up what took too long: the hub has closed the round."""
+        task = self.current
+        if task is None or now <= task.ends_at or task.uploading or task.reported:
+            return
+        if task.working and task.finished is None:
+            self._agent.worker.replace()
+        self.fail(f"not done within {task.offer.deadline_s:.0f} s")
+
+    def progress(self) -> TaskProgress | None:
+        """Return how far the running task is."""
+        task = self.current
+        if task is None:
+            return None
+        return TaskProgress(
+            task=task.offer.task,
+            stage=task.stage,
+            step=task.step,
+            steps=task.steps,
+            loss=task.loss,
+        )
+
+    def _on_losses(self, task: TaskRun, losses: Losses) -> None:
+        task.evaluations = losses.evaluations
+        if task.offer.kind == "evaluate":
+            return  # the result carries them
+        request = self._agent.asking.new_id()
+        evaluated = Evaluated(
+            id=request,
+            session=self._agent.session,
+            task=task.offer.task,
+            job=task.offer.job,
+            round=task.offer.round,
+            evaluations=losses.evaluations,
+        )
+        self._agent.asking.ask(request, evaluated, lambda _reply: None, time.monotonic())

@@ -1,0 +1,246 @@
+"""The worker through its real pipes: what it does, and what it never writes."""
+
+import json
+import queue
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edge_agent.protocol import (
+    Event,
+    Failed,
+    Fetch,
+    Finished,
+    Losses,
+    Progress,
+    Ready,
+    Warm,
+    Work,
+)
+from edge_agent.worker_env import worker_environment
+from wire.messages import LocalWork
+from wire.tensors import PackedFile
+
+ROOT = Path(__file__).parents[2]
+MARKER = "ZQXJ"  # stands in every line of the private text
+TIMEOUT_S = 120
+
+
+class Driven:
+    """A worker process; remembers every byte that it wrote."""
+
+    def __init__(self, folder):
+        environment = worker_environment(1) | {"PYTHONPATH": str(ROOT)}
+        self.written = bytearray()
+        self._log = folder / "worker.log"
+        self._lines = queue.SimpleQueue()
+        with self._log.open("wb") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "edge_agent.worker"],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment,
+            )  # fmt: skip
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.written += line
+            self._lines.put(line)
+
+    def write(self, line):
+        self.process.stdin.write(line + b"\n")
+        self.process.stdin.flush()
+
+    def do(self, command):
+        """Send a command; return its events, up to the one that ends it."""
+        self.write(msgspec.json.encode(command))
+        events = []
+        while not events or isinstance(events[-1], Progress | Losses):
+            events.append(msgspec.json.decode(self._lines.get(timeout=TIMEOUT_S), type=Event))
+        return events
+
+    def end(self):
+        self.process.stdin.close()
+        code = self.process.wait(TIMEOUT_S)
+        self._reader.join(TIMEOUT_S)
+        self.process.stdout.close()
+        self.written += self._log.read_bytes()
+        return code
+
+
+@pytest.fixture
+def worker(tmp_path):
+    driven = Driven(tmp_path)
+    yield driven
+    if driven.process.poll() is None:
+        driven.end()
+
+
+@pytest.fixture
+def data(tmp_path):
+    file = tmp_path / "private.jsonl"
+    lines = [json.dumps({"text": f"{MARKER} sentence {i} of {MARKER}"}) for i in range(60)]
+    lines += [json.dumps({"prompt": f"{MARKER}? {i}", "response": MARKER}) for i in range(60)]
+    file.write_text("\n".join([f"{MARKER} broken", *lines]))
+    return file
+
+
+def task(base, saved, data, out, **changes):
+    settings = {
+        "task": "job.1.dev", "role": "lora", "rung": "resident", "rank": 2,
+        "base_folder": str(base), "manifest": str(saved.manifest_file),
+        "parts": {sha256: str(path) for sha256, path in saved.parts.items()},
+        "data": [str(data)], "codec": "raw", "out": str(out), "batch": 4, "seq_len": 32,
+        "work": LocalWork(steps=4, batch=4, seq_len=32, optimizer="adamw", lr=0.01, seed=1),
+        "variants": ["base", "adapter", "without_prompt"],
+    }  # fmt: skip
+    return Work(**{**settings, **changes})
+
+
+def test_a_life_of_a_worker(worker, llama, make_adapter, data, tmp_path):
+    saved = make_adapter(llama, rank=4, tokens=3)
+    out = tmp_path / "out"
+
+    (ready,) = worker.do(Warm())
+    assert isinstance(ready, Ready)
+    assert 100e6 < ready.runtime_bytes < 2e9
+
+    # Training: losses come before it, the update after it.
+    events = worker.do(task(llama, saved, data, out))
+    (losses,) = [event for event in events if isinstance(event, Losses)]
+    assert [e.variant for e in losses.evaluations] == ["base", "adapter", "without_prompt"]
+    stages = [event.stage for event in events if isinstance(event, Progress)]
+    assert list(dict.fromkeys(stages)) == ["load", "evaluate", "train", "pack"]
+    done = events[-1]
+    assert isinstance(done, Finished), done
+    assert done.train.steps == 4
+    with PackedFile.open(Path(done.update), saved.manifest.expected_lora(2)) as update:
+        assert all(update.get(name).any() for name in update.names())
+
+    # The same task again, on the warm base, gives the same bytes.
+    first = Path(done.update).read_bytes()
+    again = worker.do(task(llama, saved, data, out, variants=[]))[-1]
+    assert Path(again.update).read_bytes() == first
+
+    # Another role on the same base.
+    prompt = worker.do(task(llama, saved, data, out, role="prompt", rung="prompt", rank=0))[-1]
+    with PackedFile.open(Path(prompt.update), saved.manifest.expected_prompt()) as update:
+        assert update.get("prompt").any()
+    infer = task(llama, saved, data, out, role="infer", rung="infer", rank=0, work=None)
+    done = worker.do(infer)[-1]
+    assert (done.update, done.train) == (None, None)
+
+    # Failures have a kind, and the worker lives on.
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text(f"{MARKER} broken\n" * 3)
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "config.json").write_bytes((llama / "config.json").read_bytes())
+    for wrong, kind in (
+        (task(llama, saved, empty, out), "data"),
+        (task(llama, saved, data, out, rank=5), "adapter"),
+        (task(llama, saved, data, out, rung="streamed"), "other"),
+        (task(llama, saved, data, out, codec="none"), "other"),
+        (task(bare, saved, data, out), "model"),
+        (Fetch(http="http://127.0.0.1:1", digest="0" * 64, folder=str(bare)), "network"),
+    ):
+        failed = worker.do(wrong)[-1]
+        assert isinstance(failed, Failed)
+        assert failed.kind == kind, failed
+    worker.write(b"this is no command")
+    assert isinstance(worker.do(Warm())[-1], Ready)
+    assert isinstance(worker.do(infer)[-1], Finished)
+
+    # Its standard input ends: so does the worker. No word of the data is in anything it wrote.
+    assert worker.end() == 0
+    assert MARKER.encode() not in bytes(worker.written)
+    assert b'"type":"finished"' in bytes(worker.written)
+
+
+NOISY = """
+import os, sys
+from edge_agent import worker
+from edge_agent.protocol import Ready
+
+class Noisy(worker.Worker):
+    def _do(self, command):
+        print("a library prints to standard output")
+        os.write(1, b"and another one to its descriptor\\n")
+        assert sys.stdin.read() == ""  # nor can one swallow commands
+        self.report(Ready(runtime_bytes=1))
+        raise ValueError("MARKER " * 3)
+
+worker.Worker = Noisy
+sys.exit(worker.main())
+"""
+
+
+def test_prints_of_libraries_and_messages_of_errors_stay_out():
+    process = subprocess.Popen(
+        [sys.executable, "-c", NOISY],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT,
+    )  # fmt: skip
+    process.stdin.write(msgspec.json.encode(Warm()) + b"\n")
+    process.stdin.flush()
+    ready, failed = (msgspec.json.decode(process.stdout.readline(), type=Event) for _ in range(2))
+    assert ready == Ready(runtime_bytes=1)
+    assert (failed.kind, failed.message.split(" ")[0]) == ("other", "ValueError")
+    rest, errors = process.communicate(timeout=TIMEOUT_S)
+    assert rest == b""
+    assert b"a library prints" in errors
+    assert b"and another one" in errors
+    assert b"MARKER" not in errors + failed.message.encode()
+
+
+STUCK = """
+import threading
+from edge_agent import worker
+
+class Stuck(worker.Worker):
+    def _do(self, command):
+        worker.log.error("busy")
+        threading.Event().wait()
+
+worker.Worker = Stuck
+worker.main()
+"""
+
+
+def test_a_worker_in_the_middle_of_a_task_ends_with_its_supervisor():
+    process = subprocess.Popen(
+        [sys.executable, "-c", STUCK],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT,
+    )  # fmt: skip
+    process.stdin.write(msgspec.json.encode(Warm()) + b"\n")
+    process.stdin.flush()
+    assert b"busy" in process.stderr.readline()
+    process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0
+
+
+SHORT = """
+import sys
+from edge_agent import worker
+class Short(worker.Worker):
+    def _do(self, command):
+        import torch
+        torch.empty(2**55)
+worker.Worker = Short
+worker.main()
+"""
+
+
+def test_an_allocation_that_fails_is_told_as_memory():
+    process = subprocess.Popen(
+        [sys.executable, "-c", SHORT],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT,
+    )  # fmt: skip
+    process.stdin.write(msgspec.json.encode(Warm()) + b"\n")
+    process.stdin.flush()
+    failed = msgspec.json.decode(process.stdout.readline(), type=Event)
+    process.communicate(timeout=TIMEOUT_S)
+    assert (failed.kind, failed.task) == ("memory", "")

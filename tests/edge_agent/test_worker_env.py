@@ -1,0 +1,36 @@
+"""The worker's environment, and that the supervisor's side of it is light."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from edge_agent.worker_env import worker_environment
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_threads_and_allocator_are_set_and_the_rest_is_kept(monkeypatch):
+    monkeypatch.setenv("LORIKEET_TEST", "kept")
+    found = worker_environment(3)
+    assert (found["LORIKEET_THREADS"], found["OMP_NUM_THREADS"]) == ("3", "3")
+    assert found["MALLOC_MMAP_THRESHOLD_"] == "131072"
+    assert found["HF_HUB_OFFLINE"] == "1"
+    assert found["LORIKEET_TEST"] == "kept"
+
+
+def test_no_number_of_threads_leaves_it_to_the_worker(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    found = worker_environment(0)
+    assert found["LORIKEET_THREADS"] == "0"
+    assert "OMP_NUM_THREADS" not in found
+
+
+def test_what_the_supervisor_imports_brings_no_torch_and_no_numpy():
+    modules = ["planner", "worker_env", "training.data", "fetch", "worker", "protocol"]
+    code = "import sys\n" + "".join(f"import edge_agent.{name}\n" for name in modules)
+    code += "heavy = {'torch', 'numpy', 'safetensors', 'transformers'} & set(sys.modules)\n"
+    code += "sys.exit(str(heavy) if heavy else 0)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
