@@ -19,6 +19,7 @@ from hub.rounds.desk import Call, Desk
 from hub.rounds.job_run import JobRun
 from hub.rounds.reception import Reception
 from hub.store.database import Store
+from hub.store.errors import StoreError
 from wire.blobs import BlobStore
 from wire.errors import MalformedError
 from wire.link import Connected, Disconnected, Link, Received, Will, bounded
@@ -183,6 +184,10 @@ class Coordinator:
                     self._on_message(event)
                 except MalformedError as error:
                     log.warning("dropped a message on %s: %s", event.topic, error)
+                except StoreError:
+                    raise  # what can't be logged must not take effect
+                except Exception:
+                    log.exception("a message on %s could not be handled", event.topic)
             case _:
                 log.debug("passed over %s", type(event).__name__)
 
@@ -194,7 +199,7 @@ class Coordinator:
             self._offline_since = None
         self._say_online(True)
         for job in self.jobs.values():
-            job.forget_announcement()
+            job.offering.forget()
         self._drive()
 
     def _say_online(self, online: bool) -> None:
@@ -260,9 +265,9 @@ class Coordinator:
             case BlobGet():
                 self.reception.on_blob_get(device, request)
             case Take():
-                self._answer(device, request, lambda job: job.on_take(device, request))
+                self._answer(device, request, lambda job: job.results.on_take(device, request))
             case Evaluated():
-                self._answer(device, request, lambda job: job.on_evaluated(device, request))
+                self._answer(device, request, lambda job: job.results.on_evaluated(device, request))
             case Result():
                 self._on_result(device, request)
         self._drive()
@@ -286,7 +291,7 @@ class Coordinator:
         def reply(answer: Reply) -> None:
             self.reception.reply(device, answer)
 
-        if not any(job.on_result(device, result, reply) for job in self.jobs.values()):
+        if not any(job.results.on_result(device, result, reply) for job in self.jobs.values()):
             self._refuse_unknown(device, result)
 
     def _refuse_unknown(self, device: str, request: Take | Evaluated | Result) -> None:
@@ -295,7 +300,7 @@ class Coordinator:
 
     def _allowed_bytes(self, device: str, task: str) -> int | None:
         for job in self.jobs.values():
-            allowed = job.allowed_bytes(device, task)
+            allowed = job.results.allowed_bytes(device, task)
             if allowed is not None:
                 return allowed
         return None

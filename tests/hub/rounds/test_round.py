@@ -414,7 +414,7 @@ def test_a_late_update_takes_the_place_of_a_spoiled_one(play: Start) -> None:
 
 
 def test_a_round_that_closes_again_keeps_each_devices_newest_update(play: Start) -> None:
-    job = play()
+    job = play(rounds=3)
     job.open("a", "b", "c", at=0, min_updates=1)
     job.update("a", at=1)
     job.clock(100)
@@ -435,7 +435,7 @@ def test_a_round_that_closes_again_keeps_each_devices_newest_update(play: Start)
 
 
 def test_of_a_device_in_both_the_newer_update_is_combined(play: Start) -> None:
-    job = play()
+    job = play(rounds=3)
     job.open("a", "b", "c", at=0, min_updates=1)
     job.update("a", at=1)
     job.clock(100)

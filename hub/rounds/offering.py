@@ -1,0 +1,125 @@
+"""Tells devices what a job wants of them: the announcement to all, an offer to each member."""
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from hub.rounds import actions
+from wire.messages import Cancel, LocalWork, Offer, RoundAnnounce, encode
+
+if TYPE_CHECKING:
+    from hub.rounds.job_run import JobRun
+
+#: An offer is repeated until it is answered, with growing pauses.
+FIRST_RESEND_S = 4.0
+LAST_RESEND_S = 60.0
+
+
+class Offering:
+    """What one job has announced and offered, and when to say it again.
+
+    Args:
+        run: the job.
+    """
+
+    def __init__(self, run: "JobRun") -> None:
+        self._run = run
+        self._announced: bytes = b""
+        self._offered: dict[str, tuple[str, float, float]] = {}  # device: task, due, pause
+        self._cancelled: set[str] = set()
+        self._fresh = True  # nothing was broadcast by this process yet
+
+    def announce(self, action: actions.Announce) -> None:
+        """Publish the announcement, if it says something new."""
+        # Everything but the time, to tell whether it says something new.
+        document = self._announcement(action, 0.0)
+        if encode(document) == self._announced:
+            return
+        message = msgspec.structs.replace(document, ts=self._run.desk.now())
+        topic = self._run.desk.topics.job_round(self._run.name)
+        if self._run.desk.link.publish(topic, encode(message), message.QOS, retain=True):
+            self._announced = encode(document)
+            if self._fresh and not self._run.over:
+                self._run.broadcast(action.adapter)
+            self._fresh = False
+
+    def _announcement(self, action: actions.Announce, ts: float) -> RoundAnnounce:
+        return RoundAnnounce(
+            job=self._run.name,
+            round=action.round,
+            rounds=self._run.file.rounds,
+            phase=action.phase,
+            ts=ts,
+            knobs=self._run.knobs,
+            base=self._run.base.ref,
+            adapter=self._run.reference(action.adapter),
+            deadline_ts=action.deadline_ts,
+            reason=action.reason or None,
+        )
+
+    def forget(self) -> None:
+        """The broker may have lost what it kept: say it again."""
+        self._announced = b""
+
+    def offer(self, action: actions.Offer) -> None:
+        """Offer a task, unless that was done a moment ago."""
+        member, now = action.member, self._run.desk.now()
+        device = self._run.desk.sessions.devices.get(member.device)
+        if device is None or device.session is None:
+            return
+        task = self._run.task_name(action.round, member.device)
+        sent = self._offered.get(member.device)
+        pause = FIRST_RESEND_S
+        if sent is not None and sent[0] == task + device.session:
+            if now < sent[1]:
+                return
+            pause = min(sent[2] * 2, LAST_RESEND_S)
+        reference = self._run.reference(action.start)
+        if reference is None:
+            return
+        self._offered[member.device] = (task + device.session, now + pause, pause)
+        training = member.kind == "train"
+        work = LocalWork(
+            steps=member.steps,
+            batch=member.batch,
+            seq_len=member.seq_len,
+            optimizer=self._run.file.local.optimizer,
+            lr=self._run.lr(member.role),
+            seed=self._run.spec.seed * 1_000_003 + action.round,
+        )
+        self._run.desk.command(
+            member.device,
+            Offer(
+                session=device.session,
+                task=task,
+                job=self._run.name,
+                round=action.round,
+                kind=member.kind,
+                role=member.role,
+                rung=member.rung,
+                rank=member.rank,
+                adapter=reference,
+                base=self._run.base.digest,
+                http=self._run.desk.http,
+                codec=member.codec,
+                work=work if training else None,
+                variants=list(member.variants),
+                deadline_s=max(1.0, action.deadline_ts - now),
+                reason=member.reason,
+            ),
+        )
+
+    def cancel(self, action: actions.CancelTask) -> None:
+        """Tell a session, once, that a task is not wanted any more."""
+        task = self._run.task_name(action.round, action.device)
+        device = self._run.desk.sessions.devices.get(action.device)
+        if device is None or device.session is None or task + device.session in self._cancelled:
+            return
+        if self._run.desk.command(
+            action.device, Cancel(session=device.session, task=task, reason=action.reason)
+        ):
+            self._cancelled.add(task + device.session)
+
+    def forget_device(self, device: str) -> None:
+        """The device is new here: its offer is due at once."""
+        self._offered.pop(device, None)

@@ -1,0 +1,129 @@
+"""Opens rounds: asks the scheduler, and logs the cohort or why there is none yet."""
+
+import logging
+from typing import TYPE_CHECKING
+
+from hub.rounds import actions, events
+from hub.rounds.timing import base_known, first_plans, timings
+from hub.scheduling.contract import DeviceView, JobView
+from hub.scheduling.schedule import schedule, schedule_evaluation
+from wire.codecs import catalogue as codecs
+
+if TYPE_CHECKING:
+    from hub.rounds.job_run import JobRun
+
+log = logging.getLogger(__name__)
+
+#: How long enough devices wait for those that are still planning.
+GRACE_S = 20.0
+
+
+class Opening:
+    """How one job's rounds begin.
+
+    Args:
+        run: the job.
+    """
+
+    def __init__(self, run: "JobRun") -> None:
+        self._run = run
+        self._enough_since: float | None = None
+
+    def open(self, action: actions.Open) -> None:
+        """Log a round's cohort, or for what it waits."""
+        adapter_bytes = self._run.adapter_bytes()
+        plan = schedule(
+            self.view(adapter_bytes),
+            self._devices(),
+            timings(self._run.state, adapter_bytes),
+            round_=action.round,
+            exclude=action.exclude,
+            first=first_plans(self._run.state),
+            base_known=base_known(self._run.state),
+            need=action.need,
+        )
+        if plan.waiting_reason is not None:
+            self._enough_since = None
+            self._wait(action.round, plan.waiting_reason)
+            return
+        if self._waits_for_planners(action.round):
+            return
+        for member in plan.members:
+            log.info("job %s, round %d: %s: %s", self._run.name, action.round, member.device,
+                     member.reason)  # fmt: skip
+        self._run.record(
+            events.Opened(
+                round=action.round,
+                attempt=action.attempt,
+                members=plan.members,
+                deadline_s=plan.deadline_s,
+                min_updates=plan.min_updates,
+                left_out=plan.left_out,
+            )
+        )
+
+    def _wait(self, round_: int, reason: str) -> None:
+        if reason != self._run.state.current.waiting:
+            log.info("job %s, round %d: %s", self._run.name, round_, reason)
+            self._run.record(events.Waiting(round=round_, reason=reason))
+
+    def _waits_for_planners(self, round_: int) -> bool:
+        """Give devices that still plan a moment, though enough others are ready.
+
+        Planning starts a worker the first time; without the wait, chance would pick the cohort.
+        """
+        live = self._run.desk.sessions.live()
+        planning = [d.id for d in live if d.info is None or self._run.name not in d.info.plans]
+        now = self._run.desk.now()
+        self._enough_since = self._enough_since or now
+        if not planning or now - self._enough_since > GRACE_S:
+            self._enough_since = None
+            return False
+        self._wait(round_, f"enough devices are there; {len(planning)} more still plan")
+        return True
+
+    def open_evaluation(self, action: actions.OpenEvaluation) -> None:
+        """Log which further devices take part in the final evaluation."""
+        devices = [one for one in self._devices() if one.id not in action.known]
+        members = schedule_evaluation(self.view(self._run.adapter_bytes()), devices)
+        if members:
+            self._run.record(
+                events.Opened(
+                    round=action.round,
+                    attempt=1,
+                    members=members,
+                    deadline_s=action.remaining_s,
+                )
+            )
+
+    def _devices(self) -> list[DeviceView]:
+        return [
+            DeviceView(
+                id=device.id,
+                plan=device.info.plans.get(self._run.name) if device.info else None,
+                codecs=tuple(device.info.codecs) if device.info else (),
+                memory_limit_bytes=device.info.memory_limit_bytes if device.info else 0,
+            )
+            for device in self._run.desk.sessions.live()
+        ]
+
+    def view(self, adapter_bytes: int) -> JobView:
+        """Return the job as the scheduler sees it."""
+        file = self._run.file
+        targets = self._run.base.chosen_targets(file.lora.targets)
+        deadline = file.deadline_s
+        return JobView(
+            job=self._run.name,
+            rounds=file.rounds,
+            cohort_min=file.cohort.min,
+            cohort_max=file.cohort.max,
+            steps=file.local.steps,
+            rank=file.lora.rank,
+            codecs={name: codec.bits_per_parameter for name, codec in codecs().items()},
+            codec=file.codec,
+            deadline_s=None if isinstance(deadline, str) else deadline,
+            seed=file.seed,
+            adapter_bytes=adapter_bytes,
+            lora_parameters_per_rank=sum(out + inp for out, inp in targets.values()),
+            prompt_parameters=file.prompt.tokens * self._run.base.shape.hidden_size,
+        )
