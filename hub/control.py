@@ -26,7 +26,7 @@ from hub.jobs import JobFile, parse_job
 from hub.models import BaseModel, load_model
 from hub.rounds import events
 from hub.rounds.coordinator import Coordinator
-from hub.rounds.job_run import BROADCAST_CODEC, JobRun, JobSpec, start_manifest
+from hub.rounds.job_run import JobRun, JobSpec
 from hub.rounds.state import JobState
 from hub.store.database import Store
 from wire.version import LORIKEET_VERSION
@@ -76,12 +76,9 @@ class LiveHub:
             seed=seed,
             created_ts=desk.now(),
         )
-        codec = BROADCAST_CODEC if file.codec == "auto" else file.codec
-        start = desk.adapters.begin(start_manifest(file, base), seed, codec)
         self._store.add_job(file.job, spec, desk.now())
         job = JobRun(desk, spec, file, base, JobState())
-        rules = events.RoundRules(job=file.job, rounds=file.rounds)
-        job.record(events.Submitted(rules=rules, start=start))
+        job.begin()
         self._coordinator.add(job)
         log.info("job %s: %d rounds on %s", file.job, file.rounds, base.name)
         return job_summary(job)
@@ -99,7 +96,10 @@ class LiveHub:
                 )  # fmt: skip
                 continue
             desk = self._coordinator.desk
-            self._coordinator.add(JobRun(desk, spec, file, base, self._store.replay(name)))
+            job = JobRun(desk, spec, file, base, self._store.replay(name))
+            if job.state.rules is None:
+                job.begin()  # the hub was killed between the two writes of a submission
+            self._coordinator.add(job)
 
     def cancel_job(self, job: str) -> JobSummary:
         """Stop a job; what it published stays."""

@@ -278,7 +278,7 @@ def demo_job(base: Path, rounds: int, seed: int) -> dict[str, Any]:
         "rounds": rounds,
         "cohort": {"min": 3, "max": 6},
         "local": {
-            "steps": 5,
+            "steps": 4,
             "batch": 32,
             "min_batch": 16,
             "seq_len": 256,

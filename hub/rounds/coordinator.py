@@ -94,6 +94,7 @@ class Coordinator:
             inbox=self.inbox,
             http=http,
             folder=folder,
+            needed_blobs=self._needed_blobs,
         )
         self.reception = Reception(
             link=self.link,
@@ -343,13 +344,16 @@ class Coordinator:
 
         A young one may be an update that was just uploaded and is in nobody's record yet.
         """
-        live = set[str]().union(*(job.live_blobs() for job in self.jobs.values()))
+        live = self._needed_blobs()
         for sha256 in self.desk.blobs.all():
             path = self.desk.blobs.path(sha256)
             if sha256 in live or path is None:
                 continue
             if self.desk.now() - path.stat().st_mtime > BLOB_AGE_S:
                 self.desk.blobs.delete(sha256)
+
+    def _needed_blobs(self) -> set[str]:
+        return set[str]().union(*(job.live_blobs() for job in self.jobs.values()))
 
     def known_devices(self) -> list[Device]:
         """Return every device that was ever seen, by id."""

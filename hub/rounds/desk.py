@@ -32,6 +32,7 @@ class Desk:
         http: where devices fetch bases.
         folder: for what the hub keeps besides database and blobs.
         inbox: of the coordinator.
+        needed_blobs: returns the digests of all blobs that some job may still need.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Desk:
         inbox: "Queue[Any]",
         http: str,
         folder: Path,
+        needed_blobs: Callable[[], set[str]],
     ) -> None:
         self.link = link
         self.topics = topics
@@ -55,6 +57,7 @@ class Desk:
         self.broadcast = Broadcast(link)
         self.http = http
         self.folder = folder
+        self.needed_blobs = needed_blobs
         self._inbox = inbox
         # One thread: combining and checking read the same blobs, and memory counts once.
         self._pool = ThreadPoolExecutor(1, "combine")

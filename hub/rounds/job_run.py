@@ -77,6 +77,13 @@ class JobRun:
 
     # Events and actions
 
+    def begin(self) -> None:
+        """Write the log's first event: the adapter before round 1 is on disk."""
+        manifest = start_manifest(self.file, self.base)
+        start = self.desk.adapters.begin(manifest, self.spec.seed, self._codec)
+        rules = events.RoundRules(job=self.name, rounds=self.file.rounds)
+        self.record(events.Submitted(rules=rules, start=start))
+
     def record(self, event: events.Event) -> None:
         """Log an event, then let it take effect."""
         now = self.desk.now()
@@ -217,7 +224,7 @@ class JobRun:
         self.broadcast(action.manifest)
         updates = needed_updates(self.state)
         self.record(events.Published(round=action.round))
-        for sha256 in updates - needed_updates(self.state):
+        for sha256 in updates - self.desk.needed_blobs():
             self.desk.blobs.delete(sha256)
 
     def _export(self, manifest: str) -> None:

@@ -152,6 +152,11 @@ class Results:
         train = result.train
         if train is None or result.sha256 is None:
             return
+        # Time has passed since the upload was looked at: the round may be closed by now.
+        judged = verdict(self._run.state, device, round_, self._run.desk.now())
+        if judged.counts == "refused":
+            reply(Refused(re=result.id, session=result.session, reason=judged.reason))
+            return
         self._run.record(
             events.UpdateAccepted(
                 round=round_,

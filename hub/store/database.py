@@ -122,7 +122,7 @@ class Store:
             StoreError: an entry is none that this version knows.
         """
         after = 0
-        while page := self.events(job, after):
+        while page := self.events(job, after, PAGE):
             for row in page:
                 try:
                     yield row.at, decode_event(row.payload)

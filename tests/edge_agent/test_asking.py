@@ -1,5 +1,7 @@
 """A request is repeated until its reply comes, with growing pauses."""
 
+from itertools import pairwise
+
 from edge_agent.asking import FIRST_WAIT_S, LAST_WAIT_S, Asking
 from wire.messages import Accepted, Hello, Message, Reply
 
@@ -32,7 +34,7 @@ def test_the_pauses_double_up_to_a_greatest() -> None:
     while clock < 400:
         clock += 1
         asking.tick(clock)
-    pauses = [later - earlier for earlier, later in zip(sent, sent[1:], strict=False)]
+    pauses = [later - earlier for earlier, later in pairwise(sent)]
     assert pauses[:4] == [3, 6, 12, 24]
     assert max(pauses) == LAST_WAIT_S
 

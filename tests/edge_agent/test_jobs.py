@@ -16,9 +16,15 @@ ANNOUNCE = RoundAnnounce(
     phase="open",
     ts=0,
     knobs=JobKnobs(
-        method="lora+prompt", rank=16, min_rank=4, batch=16, min_batch=8, seq_len=256,
-        min_seq_len=256, prompt_tokens=8,
-    ),  # fmt: skip
+        method="lora+prompt",
+        rank=16,
+        min_rank=4,
+        batch=16,
+        min_batch=8,
+        seq_len=256,
+        min_seq_len=256,
+        prompt_tokens=8,
+    ),
     base=BaseRef(name="toy", digest="0" * 64, size_bytes=3_000_000, shape=SHAPE),
     adapter=AdapterRef(sha256="1" * 64, size_bytes=900),
 )

@@ -17,7 +17,7 @@ from hub.rounds import events
 from hub.rounds.round import apply
 from hub.rounds.state import JobState
 from hub.scheduling.contract import Member
-from hub.store.database import PAGE, DeviceRow, Store
+from hub.store.database import DeviceRow, Store
 from hub.store.errors import StoreError
 from hub.store.tables import METADATA
 from wire.messages import Evaluation
@@ -88,10 +88,11 @@ def test_a_replay_is_the_state_that_was_live(store: Store) -> None:
     assert state.current.attempt == 2
 
 
-def test_a_long_log_is_read_in_pages(store: Store) -> None:
-    for index in range(PAGE + 3):
+def test_a_long_log_is_read_in_pages(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hub.store.database.PAGE", 3)
+    for index in range(7):
         store.append("j", events.Clock(), float(index))
-    assert [at for at, _ in store.read("j")] == [float(index) for index in range(PAGE + 3)]
+    assert [at for at, _ in store.read("j")] == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
 
 
 def test_entries_can_be_followed_from_a_number_on(store: Store) -> None:

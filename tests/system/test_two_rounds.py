@@ -1,0 +1,77 @@
+"""A whole job over a real broker: three devices with three roles, two rounds, one adapter."""
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from hub.cli.client import HubClient
+from hub.errors import ConflictError
+from tests.system.honest_fleet import Fleet
+from tests.system.hub_process import HubProcess, poll
+from tests.system.small_base import job_text
+from wire.messages import Cancel
+
+pytestmark = pytest.mark.broker
+
+
+def test_three_roles_run_two_rounds_and_leave_an_adapter(
+    hub: HubProcess, fleet: Fleet, base: Path, tmp_path: Path
+) -> None:
+    fleet.join("j", a=("lora", 2), b=("lora", 4), c=("prompt", 0), d=("infer", 0))
+    hub.submit(job_text("j", base, cohort={"min": 3, "max": 9}))
+    detail = fleet.finish(hub, "j")
+
+    assert detail.summary.phase == "done"
+    assert hub.accepted("j") == [(r, d) for r in (1, 2) for d in ("a", "b", "c")]
+    roles = {one.device: (one.role, one.rank) for one in detail.rounds[0].members}
+    assert roles == {"a": ("lora", 2), "b": ("lora", 4), "c": ("prompt", 0), "d": ("infer", 0)}
+    assert {one.state for one in detail.rounds[1].members} == {"delivered"}
+    kinds = [one.kind for one in hub.events("j")]
+    assert kinds[0] == "Submitted"
+    assert kinds.count("Combined") == kinds.count("Published") == 2
+    # Every scripted device reports a loss of 2.0 for every variant.
+    assert detail.summary.base_loss == detail.summary.heldout_loss == 2.0
+    assert detail.loss_after == dict.fromkeys("abcd", 2.0)
+
+    with HubClient(hub.url) as client:
+        client.adapter("j", tmp_path / "adapter.zip")
+    names = zipfile.ZipFile(tmp_path / "adapter.zip").namelist()
+    assert sum(name.endswith("adapter_config.json") for name in names) == 2  # LoRA and prompt
+    assert sum(name.endswith("adapter_model.safetensors") for name in names) == 2
+    assert hub.stop() == 0
+
+
+def test_a_second_job_of_the_same_name_is_refused(
+    hub: HubProcess, fleet: Fleet, base: Path
+) -> None:
+    hub.submit(job_text("j", base))
+    with pytest.raises(ConflictError, match="'j' already"):
+        hub.submit(job_text("j", base, rounds=5))
+    assert hub.job("j").summary.rounds == 2
+    hub.restart()
+    with pytest.raises(ConflictError, match="'j' already"):
+        hub.submit(job_text("j", base))
+
+
+def test_a_cancelled_job_tells_its_devices(hub: HubProcess, fleet: Fleet, base: Path) -> None:
+    taken, offered, idle = fleet.join("j", a=("lora", 2), b=("lora", 2), c=("prompt", 0))
+    hub.submit(job_text("j", base, cohort={"min": 3, "max": 9}))
+    offer = taken.await_offer(1)
+    taken.take(offer)
+    assert offered.await_offer(1).task == "j.1.b"
+    fleet.work(idle, idle.await_offer(1))
+    with HubClient(hub.url) as client:
+        assert client.cancel("j").phase == "cancelled"
+
+    for device in (taken, offered):
+
+        def told(device=device) -> list[Cancel]:  # type: ignore[no-untyped-def]
+            device.pump(0.01)
+            return [one for one in device.seen if isinstance(one, Cancel)]
+
+        command = poll("the cancellation", told)[0]
+        assert (command.task, "cancelled" in command.reason) == (f"j.1.{device.id}", True)
+    idle.pump(0.01)
+    assert not [one for one in idle.seen if isinstance(one, Cancel)]
+    assert hub.job("j").summary.phase == "cancelled"
