@@ -1,5 +1,6 @@
 """Losses on text that the device holds out from training."""
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
@@ -37,6 +38,8 @@ def evaluate(
 ) -> list[Evaluation]:
     """Return the mean loss per token of each variant, all over the same tokens.
 
+    A variant whose loss isn't finite is left out.
+
     Args:
         placed: the adapter in the model.
         rows: held-out ones; without any there is nothing to tell, and the list is empty.
@@ -51,7 +54,9 @@ def evaluate(
     found: list[Evaluation] = []
     for variant in variants if chosen else ():
         loss = _loss(placed, chosen, variant, min(batch, MAX_ROWS))
-        found.append(Evaluation(variant=variant, loss=loss.total / loss.tokens, tokens=loss.tokens))
+        mean = loss.total / loss.tokens
+        if math.isfinite(mean):  # JSON has no NaN, and nothing can be averaged with one
+            found.append(Evaluation(variant=variant, loss=mean, tokens=loss.tokens))
         on_variant(len(found))
     return found
 

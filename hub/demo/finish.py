@@ -103,7 +103,7 @@ def _round(one: Round) -> RoundSummary:
         round=one.round,
         phase=one.phase,
         seconds=round((one.closed_ts or one.opened_ts) - one.opened_ts, 2),
-        accepted=sum(member.state == "delivered" for member in one.members),
+        accepted=sum(m.state == "delivered" and m.steps > 0 for m in one.members),
         heldout_loss=one.heldout_loss,
         members=[
             MemberSummary(

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from hub.cli.client import HubClient
@@ -14,7 +15,7 @@ from tests.scripted_device import ScriptedDevice
 from tests.system.honest_fleet import Fleet, honest_update
 from tests.system.hub_process import HubProcess, poll
 from tests.system.small_base import job_text
-from wire.messages import Accepted, DeviceInfo, Offer, Refused, RungPlan, encode
+from wire.messages import Accepted, DeviceInfo, Offer, Refused, RungPlan
 from wire.transfer import encode_chunk
 
 pytestmark = pytest.mark.broker
@@ -50,8 +51,6 @@ def publish_plan(device: ScriptedDevice, job: str, **changes: Any) -> None:
 
 def encode_any(message: Any) -> bytes:
     """Encode without the sender's own size limit."""
-    import msgspec
-
     return msgspec.json.encode(message)
 
 
@@ -230,7 +229,7 @@ def test_absurd_measurements_stop_nobody(hub: HubProcess, fleet: Fleet, base: Pa
     hub.await_event("j", "Published", round=1)
     # The schedule of round 2 reads the measurements.
     for device in honest:
-        assert await_offer(hub, device, 2).deadline_s >= 30
+        assert await_offer(hub, device, 2).deadline_s > 25
     with HubClient(hub.url) as client:
         assert client.device("much").usage is not None
         assert client.job("j").summary.round == 2
