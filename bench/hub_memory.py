@@ -35,7 +35,7 @@ def hub_memory_rows(folder: Path, base: Path) -> list[Row]:
             told(f"hub's peak, {devices} devices", peak / MIB, "MiB"),
             checked(
                 f"updates of {devices} devices accepted in {_ROUNDS} rounds",
-                float(delivered),
+                delivered,
                 "",
                 f"= {devices * _ROUNDS}",
                 delivered == devices * _ROUNDS,

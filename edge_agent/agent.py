@@ -28,7 +28,7 @@ from edge_agent.training.data import count
 from edge_agent.worker_host import WorkerHost
 from edge_agent.worker_process import WorkerDied, WorkerEvent
 from wire.blobs import BlobStore
-from wire.errors import MalformedError
+from wire.errors import WireError
 from wire.link import Connected, Disconnected, Link, Received, Will, bounded
 from wire.messages import (
     BlobGet,
@@ -48,6 +48,7 @@ from wire.messages import (
     parse,
 )
 from wire.topics import Topics, check_name
+from wire.transfer import check_sha256
 from wire.version import LORIKEET_VERSION, WIRE_VERSION
 
 log = logging.getLogger(__name__)
@@ -142,7 +143,14 @@ class Supervisor:
             case Disconnected():
                 self.welcomed = False
             case Received():
-                self._on_message(event)
+                try:
+                    self._on_message(event)
+                except RefusedError:
+                    raise
+                except WireError as error:
+                    log.warning("dropped a message on %s: %s", event.topic, error)
+                except Exception:
+                    log.exception("a message on %s could not be handled", event.topic)
             case WorkerEvent(worker=pid, event=what) if pid == self.worker.pid:
                 self._on_worker(what)
             case WorkerDied(worker=pid, code=code) if pid == self.worker.pid:
@@ -160,11 +168,7 @@ class Supervisor:
                 self.tasks.refresh_adapters()
                 self.tasks.advance()
             return
-        try:
-            message = parse(route, received.payload)
-        except MalformedError as error:
-            log.warning("dropped a message on %s: %s", received.topic, error)
-            return
+        message = parse(route, received.payload)
         match message:
             case HubState():
                 self._on_hub(message)
@@ -200,6 +204,9 @@ class Supervisor:
                 pass
 
     def _on_announce(self, announce: RoundAnnounce) -> None:
+        check_sha256(announce.base.digest)
+        if announce.adapter is not None:
+            check_sha256(announce.adapter.sha256)
         changed = self.jobs.learn(announce)
         if self.jobs.active and self.worker.runtime_bytes == 0 and self.jobs.worth_warming():
             self.worker.warm()

@@ -19,6 +19,7 @@ from wire.messages import (
     Take,
     TaskProgress,
 )
+from wire.transfer import check_sha256
 
 if TYPE_CHECKING:
     from edge_agent.agent import Supervisor
@@ -55,6 +56,8 @@ class Tasks:
         if self._agent.jobs.shape_of(offer.job) is None:
             self._take(offer, f"job {offer.job} was never announced here")
             return
+        for sha256 in (offer.base, offer.adapter.sha256):
+            check_sha256(sha256)  # both become names of files
         self.current = TaskRun(offer, time.monotonic())
         log.info("task %s: %s as %s. %s", offer.task, offer.kind, offer.role, offer.reason)
         self._take(offer, None)

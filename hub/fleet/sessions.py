@@ -14,6 +14,9 @@ from wire.messages.device import State
 
 #: How long the first session has to answer before its place is given away.
 PROBE_S = 5.0
+#: A live agent sends telemetry every minute; after this silence its session is given up. The
+#: broker's own notice (the will) comes much sooner, unless the broker itself was lost.
+SILENCE_S = 200.0
 
 
 class Device(msgspec.Struct, kw_only=True):
@@ -111,6 +114,18 @@ class Sessions:
             device.session = None
             return "refuse"
         return "welcome" if was in ("lost", "disconnected") else None
+
+    def silent(self, now: float) -> list[str]:
+        """Give up the sessions that weren't heard for long; return their devices."""
+        over = [
+            device.id
+            for device in self.live()
+            if now - device.last_seen > SILENCE_S and device.id not in self._probes
+        ]
+        for device_id in over:
+            self.devices[device_id].session = None
+            self.devices[device_id].state = "lost"
+        return over
 
     def owns(self, device_id: str, session: str, now: float) -> bool:
         """Return whether a message's session is the accepted one, and note that it lives."""

@@ -33,6 +33,7 @@ from wire.messages import (
     Evaluated,
     Hello,
     HubState,
+    Message,
     Refused,
     Reply,
     Result,
@@ -232,32 +233,43 @@ class Coordinator:
         match message:
             case DeviceState():
                 self.reception.on_state(device, message, now)
-            case DeviceInfo() if self.sessions.owns(device, message.session, now):
+            case Hello():
+                self.reception.on_hello(device, message, now)
+            case (
+                DeviceInfo() | Telemetry() | DeviceEvent() | Take() | Evaluated() | Result()
+                | BlobInit() | BlobFin() | BlobGet()
+            ):  # fmt: skip
+                if self.sessions.owns(device, message.session, now):
+                    self._on_session_message(device, message)
+                elif not received.retained:
+                    self._on_stranger(device, message.session)
+            case _:
+                pass
+
+    def _on_stranger(self, device: str, session: str) -> None:
+        """A session that isn't the device's: let it greet, unless another one has the place."""
+        known = self.sessions.devices.get(device)
+        if known is None or known.session is None:
+            self.reception.ask_report(device, session)
+
+    def _on_session_message(self, device: str, message: Message) -> None:
+        match message:
+            case DeviceInfo():
                 self.sessions.devices[device].info = message
                 self.desk.store.save_device(to_remember(self.sessions.devices[device]))
                 self._drive()
-            case Telemetry() if self.sessions.owns(device, message.session, now):
+            case Telemetry():
                 self.sessions.devices[device].telemetry = message
-            case DeviceEvent() if self.sessions.owns(device, message.session, now):
+            case DeviceEvent():
                 log.info("device %s: %s: %s", device, message.type, message.detail)
-            case Hello():
-                self.reception.on_hello(device, message, now)
             case Take() | Evaluated() | Result() | BlobInit() | BlobFin() | BlobGet():
-                self._on_request(device, message, now)
+                self._on_request(device, message)
             case _:
                 pass
 
     def _on_request(
-        self,
-        device: str,
-        request: Take | Evaluated | Result | BlobInit | BlobFin | BlobGet,
-        now: float,
+        self, device: str, request: Take | Evaluated | Result | BlobInit | BlobFin | BlobGet
     ) -> None:
-        if not self.sessions.owns(device, request.session, now):
-            known = self.sessions.devices.get(device)
-            if known is None or known.session is None:
-                self.reception.ask_report(device, request.session)
-            return
         match request:
             case BlobInit():
                 self.reception.on_blob_init(device, request)

@@ -112,7 +112,10 @@ class Reception:
             self._gone(device, now)
 
     def tick(self, now: float) -> None:
-        """Give the place of sessions that don't answer to whoever asked for it."""
+        """Give up sessions that are silent, and the place of those that don't answer."""
+        for device in self._sessions.silent(now):
+            log.info("device %s was not heard for long; it counts as lost", device)
+            self._gone(device, now)
         for device, probe in self._sessions.expired(now):
             log.info("device %s: its first session is gone; the later one takes over", device)
             self._gone(device, now)

@@ -25,7 +25,7 @@ OPERATIONS = ("hello", "take", "evaluated", "result", "blob-init", "blob-fin", "
 
 def publish_plan(device: ScriptedDevice, job: str, **changes: Any) -> None:
     """Publish an info whose plan for the job has some other values."""
-    plan = {
+    plan: dict[str, Any] = {
         "role": "lora",
         "rung": "resident",
         "rank": 2,

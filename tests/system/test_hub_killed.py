@@ -83,7 +83,7 @@ def test_killed_while_two_train_and_one_has_delivered(
 def test_killed_half_way_through_an_upload(hub: HubProcess, fleet: Fleet, tmp_path: Path) -> None:
     """Rank 4 of a base with 17 408 entries a rank, raw: 278 528 bytes of numbers, 5 chunks."""
     large = write_base(tmp_path / "large", hidden=512, mlp=1024, layers=2)
-    a, b = fleet.join("j", a=("lora", 4), b=("lora", 4))
+    a, _ = fleet.join("j", a=("lora", 4), b=("lora", 4))
     hub.submit(job_text("j", large, cohort={"min": 2, "max": 9}, codec="raw", rounds=1))
     offer = a.await_offer(1)
     a.take(offer)

@@ -1,6 +1,6 @@
 """Two machines with one id: the first stays, unless it is gone."""
 
-from hub.fleet.sessions import PROBE_S, Sessions
+from hub.fleet.sessions import PROBE_S, SILENCE_S, Sessions
 from wire.messages import DeviceState
 
 
@@ -59,3 +59,13 @@ def test_a_lost_session_makes_room_and_may_come_back() -> None:
     assert sessions.on_state("cam-7", state("a", "lost"), now=11) == "refuse"
     assert sessions.live() == []
     assert sessions.hello("cam-7", "b", "1", now=12) == "welcome"
+
+
+def test_a_session_that_was_not_heard_for_long_is_given_up() -> None:
+    sessions = Sessions()
+    sessions.hello("cam-7", "a", "1", now=10)
+    assert sessions.owns("cam-7", "a", now=20)
+    assert sessions.silent(now=20 + SILENCE_S) == []
+    assert sessions.silent(now=21 + SILENCE_S) == ["cam-7"]
+    assert sessions.live() == []
+    assert sessions.hello("cam-7", "a", "2", now=300) == "welcome"
