@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_agent.errors import AgentError, DataError, UsageError
+from edge_agent.errors import AgentError, DataError, ModelError, UsageError
 from edge_agent.probe.memory import parse_size
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def run(  # noqa: PLR0917  (options)
     fleet: Annotated[str, typer.Option(help="The hub's fleet.")] = "default",
     device_id: Annotated[
         str | None,
-        typer.Option("--id", help="This device's id. Default: the host's name, then remembered."),
+        typer.Option("--id", help="This device's id. Default: the host's name."),
     ] = None,
     memory: Annotated[
         str | None,
@@ -179,11 +179,11 @@ def _log_to_stderr() -> None:
 
 def main() -> None:
     """Run the command line; exit 0, 1 (failed) or 2 (usage)."""
-    from wire.errors import WireError
+    from wire.errors import BrokerUrlError, MalformedError, WireError
 
     try:
         app()
-    except (UsageError, DataError) as error:
+    except (UsageError, DataError, ModelError, MalformedError, BrokerUrlError) as error:
         sys.stderr.write(f"lorikeet-agent: {error}\n")
         sys.exit(2)
     except (AgentError, WireError) as error:

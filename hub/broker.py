@@ -17,6 +17,8 @@ from typing import Literal
 
 import psutil
 
+from hub.errors import HubError
+
 HOST = "127.0.0.1"
 Kind = Literal["mosquitto", "amqtt"]
 #: MQTT 3.1.1 CONNECT (clean session, keep-alive 10 s, id left to the broker) and DISCONNECT.
@@ -25,7 +27,7 @@ _DISCONNECT = b"\xe0\x00"
 _CONNACK_ACCEPTED = b"\x20\x02\x00\x00"
 
 
-class BrokerError(Exception):
+class BrokerError(HubError):
     """The broker could not be started: why, and what to do."""
 
 

@@ -104,6 +104,9 @@ def device_summary(device: Device) -> DeviceSummary:
         state=device.state,
         seen_ts=device.last_seen,
         memory_limit_bytes=info.memory_limit_bytes if info else None,
+        reason=next((p.reason for p in info.plans.values() if p.role == "none"), None)
+        if info
+        else None,
         roles={job: _role(plan) for job, plan in info.plans.items()} if info else {},
     )
 

@@ -4,12 +4,13 @@ import logging
 import signal
 import sys
 
+import msgspec
+
 from hub.api.app import create_app
 from hub.api.server import HttpServer
-from hub.broker import BrokerError, start_broker
+from hub.broker import start_broker
 from hub.config import HubFile
 from hub.control import LiveHub
-from hub.errors import HubError
 from hub.hash_cache import HashCache
 from hub.rounds.coordinator import Coordinator
 from hub.store.database import Store
@@ -34,10 +35,7 @@ def run(config: HubFile) -> None:
     state.mkdir(parents=True, exist_ok=True)
     broker = None
     if config.broker.embedded:
-        try:
-            broker = start_broker(state / "broker", port=config.broker.address.port)
-        except BrokerError as error:
-            raise HubError(str(error)) from error
+        broker = start_broker(state / "broker", port=config.broker.address.port)
         log.info("embedded broker (%s) at %s", broker.kind, broker.url)
     store = Store(config.store.database)
     http = config.http.public_url or config.http.address.url
@@ -53,6 +51,9 @@ def run(config: HubFile) -> None:
     hub.restore()
     server = HttpServer(create_app(hub), config.http.address.host, config.http.address.port)
     server.start()
+    if config.http.public_url is None:  # port 0 is known only now
+        http = msgspec.structs.replace(config.http.address, port=server.port).url
+        coordinator.desk.http = http
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: coordinator.stop())
     log.info("fleet %s: http at %s, broker at %s", config.fleet, http, config.broker.url)

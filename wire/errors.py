@@ -15,3 +15,7 @@ class TooLargeError(MalformedError):
 
 class LinkError(WireError):
     """The broker can't be reached or refuses us: retried by the caller."""
+
+
+class BrokerUrlError(LinkError):
+    """A broker's URL that nobody can connect to: the user must write another."""

@@ -17,7 +17,7 @@ import msgspec
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
-from wire.errors import LinkError, TooLargeError
+from wire.errors import BrokerUrlError, TooLargeError
 
 log = logging.getLogger(__name__)
 
@@ -72,15 +72,15 @@ class BrokerUrl(msgspec.Struct, frozen=True):
         """Read a broker's URL.
 
         Raises:
-            LinkError: it has another scheme, no host, or an impossible port.
+            BrokerUrlError: it has another scheme, no host, or an impossible port.
         """
         parts = urlsplit(text if "://" in text else f"mqtt://{text}")
         try:
             port = parts.port or 1883
         except ValueError as error:
-            raise LinkError(f"broker is {text!r}: {error}. Use mqtt://host:port.") from error
+            raise BrokerUrlError(f"broker is {text!r}: {error}. Use mqtt://host:port.") from error
         if parts.scheme != "mqtt" or not parts.hostname:
-            raise LinkError(f"broker is {text!r}; allowed is mqtt://host:port.")
+            raise BrokerUrlError(f"broker is {text!r}; allowed is mqtt://host:port.")
         return cls(
             host=parts.hostname,
             port=port,

@@ -23,6 +23,7 @@ def add_error_answers(app: FastAPI) -> None:
     """Make the app answer every error with a `Failure`."""
     app.add_exception_handler(HubError, _hub_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(TimeoutError, _busy)
 
 
 def _hub_error(request: Request, error: Exception) -> Response:
@@ -44,6 +45,11 @@ def _hub_error(request: Request, error: Exception) -> Response:
         case _:
             log.error("%s %s: %s", request.method, request.url.path, error)
             return document(Failure(error=str(error)), 500)
+
+
+def _busy(request: Request, _error: Exception) -> Response:
+    log.error("%s %s: the hub did not answer in time", request.method, request.url.path)
+    return document(Failure(error="the hub is busy and did not answer in time; try again."), 503)
 
 
 def _http_error(request: Request, error: Exception) -> Response:

@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 
 from hub.demo.byte_tokenizer import BOS, EOS, PAD, VOCAB_SIZE, save_byte_tokenizer
+from hub.errors import HubError
 
 #: Longest that training may take, in seconds; reached only where the machine is much slower.
 CAP_S = 50.0
@@ -60,7 +61,7 @@ class TrainStep(msgspec.Struct, frozen=True, kw_only=True):
     loss: float
 
 
-class BaseTrainingError(Exception):
+class BaseTrainingError(HubError):
     """The base could not be made: what happened, and what to do."""
 
 

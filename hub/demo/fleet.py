@@ -14,6 +14,8 @@ from typing import Any
 
 import msgspec
 
+from hub.errors import HubError
+
 #: How far into the gap between a rung and the next better one its device's limit lies.
 INTO_THE_GAP = 0.6
 #: What the best device gets over its rung's peak.
@@ -32,7 +34,7 @@ class Line(msgspec.Struct, frozen=True):
     predicted_peak_bytes: int
 
 
-class FleetError(Exception):
+class FleetError(HubError):
     """The ladder of this model has no room for the demo's devices."""
 
 

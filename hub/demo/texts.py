@@ -11,6 +11,8 @@ from pathlib import Path
 
 import msgspec
 
+from hub.errors import HubError
+
 #: What each device reads, in the order of the devices' numbers.
 PACKAGES: tuple[tuple[str, ...], ...] = (
     ("asyncio",),
@@ -34,7 +36,7 @@ class DeviceText(msgspec.Struct, frozen=True, kw_only=True):
     passages: int
 
 
-class TextError(Exception):
+class TextError(HubError):
     """This Python lacks the sources that the demo reads."""
 
 

@@ -78,7 +78,6 @@ class Coordinator:
         self._stopping = False
         self._offline_since: float | None = None
         self._next = {"alive": 0.0, "sweep": 0.0}
-        self._http = http
         will = encode(HubState(online=False, ts=0, epoch=self.epoch))
         self.link = Link(
             broker,
@@ -205,7 +204,7 @@ class Coordinator:
         self._drive()
 
     def _say_online(self, online: bool) -> None:
-        state = HubState(online=online, ts=self.desk.now(), epoch=self.epoch, http=self._http)
+        state = HubState(online=online, ts=self.desk.now(), epoch=self.epoch, http=self.desk.http)
         self.link.publish(self.topics.hub_state(), encode(state), state.QOS, retain=True)
 
     def _note_absence(self) -> None:

@@ -13,7 +13,38 @@ HIDDEN, MLP, LAYERS, HEADS, POSITIONS = 32, 256, 2, 4, 512
 
 ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
 
-_WORDS = ["the", "device", "keeps", "its", "text", "and", "learns", "from", "it", "while", "rain", "falls", "on", "the", "river", "and", "seven", "small", "lorikeets", "carry", "what", "they", "found", "across", "the", "hills", "to", "one", "quiet", "hub"]
+_WORDS = [
+    "the",
+    "device",
+    "keeps",
+    "its",
+    "text",
+    "and",
+    "learns",
+    "from",
+    "it",
+    "while",
+    "rain",
+    "falls",
+    "on",
+    "the",
+    "river",
+    "and",
+    "seven",
+    "small",
+    "lorikeets",
+    "carry",
+    "what",
+    "they",
+    "found",
+    "across",
+    "the",
+    "hills",
+    "to",
+    "one",
+    "quiet",
+    "hub",
+]
 
 
 def write_trainable_base(folder: Path, family: str = "llama") -> Path:
