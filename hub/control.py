@@ -20,7 +20,7 @@ from hub.api.control import (
     JobSummary,
 )
 from hub.documents import device_detail, device_summary, job_detail, job_event, job_summary
-from hub.errors import ConflictError, NotFoundError
+from hub.errors import ConflictError, HubError, NotFoundError
 from hub.hash_cache import HashCache
 from hub.jobs import JobFile, parse_job
 from hub.models import BaseModel, load_model
@@ -88,7 +88,11 @@ class LiveHub:
         for row in self._store.jobs():
             name, spec = row.job, msgspec.convert(row.spec, JobSpec)
             file = parse_job(spec.file)
-            base = load_model(spec.base, self._hashes)
+            try:
+                base = load_model(spec.base, self._hashes)
+            except HubError as error:
+                log.error("job %s can't go on, and isn't listed: %s", name, error)
+                continue
             if base.digest != spec.digest:
                 log.error(
                     "job %s: the base in %s has changed (%s, not %s); the job stays as it is",

@@ -35,6 +35,7 @@ from hub.fleet.sessions import Sessions
 from hub.hash_cache import HashCache
 from hub.jobs import JobFile, ModelPart, parse_job
 from hub.models import load_model
+from hub.quiet_log import QuietLog
 from hub.rounds.reception import Reception
 from hub.scheduling.contract import DeviceView, JobView
 from hub.scheduling.schedule import schedule
@@ -653,6 +654,7 @@ def test_the_refusal_of_a_second_agent_is_quoted_as_it_reads() -> None:
         allowed_bytes=nothing,
         arrived=nothing,
         gone=nothing,
+        quiet=QuietLog(logging.getLogger("test")),
     )
     for session in ("first", "second", "first"):
         greeting = Hello(id="1", session=session, agent_version="0.1.0", wire_version=1)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from hub.fleet.records import remembered, to_remember
 from hub.fleet.sessions import Device, Sessions
+from hub.quiet_log import QuietLog
 from hub.rounds import events
 from hub.rounds.desk import Call, Desk
 from hub.rounds.job_run import JobRun
@@ -72,11 +73,13 @@ class Coordinator:
         self.inbox: queue.Queue[Any] = queue.Queue(maxsize=1000)
         self.epoch = secrets.token_hex(4)
         self.topics = Topics(fleet)
+        self.quiet = QuietLog(log)
         self.jobs: dict[str, JobRun] = {}
         self.sessions = Sessions([remembered(row) for row in store.devices()])
         self._alive = folder / "alive"
         self._stopping = False
         self._offline_since: float | None = None
+        self._partials: dict[str, float] = {}  # half-received blobs: since when
         self._next = {"alive": 0.0, "sweep": 0.0}
         will = encode(HubState(online=False, ts=0, epoch=self.epoch))
         self.link = Link(
@@ -106,6 +109,7 @@ class Coordinator:
             allowed_bytes=self._allowed_bytes,
             arrived=self._on_arrived,
             gone=self._on_gone,
+            quiet=self.quiet,
         )
 
     # For other threads
@@ -184,7 +188,7 @@ class Coordinator:
                 try:
                     self._on_message(event)
                 except MalformedError as error:
-                    log.warning("dropped a message on %s: %s", event.topic, error)
+                    self.quiet.warn(event.topic, f"dropped a message on {event.topic}: {error}")
                 except StoreError:
                     raise  # what can't be logged must not take effect
                 except Exception:
@@ -260,7 +264,8 @@ class Coordinator:
             case Telemetry():
                 self.sessions.devices[device].telemetry = message
             case DeviceEvent():
-                log.info("device %s: %s: %s", device, message.type, message.detail)
+                what = f"device {device}: {message.type}: {message.detail}"
+                self.quiet.warn(f"{device} {message.type}", what)
             case Take() | Evaluated() | Result() | BlobInit() | BlobFin() | BlobGet():
                 self._on_request(device, message)
             case _:
@@ -337,7 +342,13 @@ class Coordinator:
 
     def _drive(self) -> None:
         for job in list(self.jobs.values()):
-            job.drive()
+            try:
+                job.drive()
+            except StoreError:
+                raise  # what can't be logged must not take effect
+            except Exception as error:  # one job's trouble is not another's
+                self.quiet.warn(job.name, f"job {job.name}: {type(error).__name__}: {error}")
+                log.debug("job %s", job.name, exc_info=error)
 
     def _tick(self, now: float) -> None:
         self.reception.tick(now)
@@ -361,6 +372,12 @@ class Coordinator:
             if sha256 in live or path is None:
                 continue
             if self.desk.now() - path.stat().st_mtime > BLOB_AGE_S:
+                self.desk.blobs.delete(sha256)
+        now = self.desk.now()
+        here = self.desk.blobs.partials()
+        self._partials = {sha256: self._partials.get(sha256, now) for sha256 in here}
+        for sha256, since in self._partials.items():
+            if now - since > BLOB_AGE_S:
                 self.desk.blobs.delete(sha256)
 
     def _needed_blobs(self) -> set[str]:

@@ -85,10 +85,12 @@ class JobRun:
         self.record(events.Submitted(rules=rules, start=start))
 
     def record(self, event: events.Event) -> None:
-        """Log an event, then let it take effect."""
+        """Log an event, then let it take effect. One that changes nothing is not kept."""
         now = self.desk.now()
-        self.desk.store.append(self.name, event, now)
-        self.state = apply(self.state, event, now)
+        state = apply(self.state, event, now)
+        if state != self.state:
+            self.desk.store.append(self.name, event, now)
+            self.state = state
 
     def drive(self) -> None:
         """Do what is wanted until it is only waited for."""

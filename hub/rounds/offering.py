@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 #: An offer is repeated until it is answered, with growing pauses.
 FIRST_RESEND_S = 4.0
 LAST_RESEND_S = 60.0
+#: A retained document has at most 8 KiB; the whole reason is in the round's record.
+MAX_REASON = 1000
 
 
 class Offering:
@@ -54,7 +56,7 @@ class Offering:
             base=self._run.base.ref,
             adapter=self._run.reference(action.adapter),
             deadline_ts=action.deadline_ts,
-            reason=action.reason or None,
+            reason=action.reason[:MAX_REASON] or None,
         )
 
     def forget(self) -> None:

@@ -3,11 +3,14 @@
 import logging
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from hub.rounds import actions, events
 from hub.rounds.timing import base_known, first_plans, timings
 from hub.scheduling.contract import DeviceView, JobView
 from hub.scheduling.schedule import schedule, schedule_evaluation
 from wire.codecs import catalogue as codecs
+from wire.messages import DeviceInfo, RungPlan
 
 if TYPE_CHECKING:
     from hub.rounds.job_run import JobRun
@@ -28,6 +31,7 @@ class Opening:
     def __init__(self, run: "JobRun") -> None:
         self._run = run
         self._enough_since: float | None = None
+        self._slow_planners: set[str] = set()  # sessions that had their moment
 
     def open(self, action: actions.Open) -> None:
         """Log a round's cohort, or for what it waits."""
@@ -73,11 +77,18 @@ class Opening:
         Planning starts a worker the first time; without the wait, chance would pick the cohort.
         """
         live = self._run.desk.sessions.live()
-        planning = [d.id for d in live if d.info is None or self._run.name not in d.info.plans]
+        planning = [
+            device.session
+            for device in live
+            if device.session is not None
+            and device.session not in self._slow_planners
+            and (device.info is None or self._run.name not in device.info.plans)
+        ]
         now = self._run.desk.now()
         self._enough_since = self._enough_since or now
         if not planning or now - self._enough_since > GRACE_S:
             self._enough_since = None
+            self._slow_planners.update(planning)
             return False
         self._wait(round_, f"enough devices are there; {len(planning)} more still plan")
         return True
@@ -100,12 +111,25 @@ class Opening:
         return [
             DeviceView(
                 id=device.id,
-                plan=device.info.plans.get(self._run.name) if device.info else None,
+                plan=self._plan(device.info),
                 codecs=tuple(device.info.codecs) if device.info else (),
                 memory_limit_bytes=device.info.memory_limit_bytes if device.info else 0,
             )
             for device in self._run.desk.sessions.live()
         ]
+
+    def _plan(self, info: DeviceInfo | None) -> RungPlan | None:
+        """Return a device's plan, within what the job file allows: it weighs by its tokens."""
+        plan = info.plans.get(self._run.name) if info else None
+        if plan is None:
+            return None
+        file = self._run.file
+        return msgspec.structs.replace(
+            plan,
+            rank=min(plan.rank, file.lora.rank),
+            batch=min(plan.batch, file.local.batch),
+            seq_len=min(plan.seq_len, file.local.seq_len),
+        )
 
     def view(self, adapter_bytes: int) -> JobView:
         """Return the job as the scheduler sees it."""

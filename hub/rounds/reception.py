@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 
 from hub.fleet.sessions import Sessions
+from hub.quiet_log import QuietLog
 from hub.rounds.broadcast import Broadcast
 from hub.rounds.uploads import Uploads
 from wire.blobs import BlobStore
@@ -38,6 +39,7 @@ class Reception:
         allowed_bytes: how large an upload for a task may be; None: nobody waits for it.
         arrived: called when a device's session becomes the accepted one.
         gone: called when a device's accepted session ended.
+        quiet: for warnings that anybody can cause.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Reception:
         allowed_bytes: Callable[[str, str], int | None],
         arrived: Callable[[str, float], None],
         gone: Callable[[str, float], None],
+        quiet: QuietLog,
     ) -> None:
         self._link = link
         self._topics = topics
@@ -63,6 +66,7 @@ class Reception:
         self._allowed_bytes = allowed_bytes
         self._arrived = arrived
         self._gone = gone
+        self._quiet = quiet
 
     def reply(self, device: str, reply: Reply) -> None:
         """Answer a device; if the answer is lost, it asks again."""
@@ -176,7 +180,7 @@ class Reception:
         try:
             self._uploads.on_chunk(device, payload)
         except MalformedError as error:
-            log.warning("dropped a chunk of %s: %s", device, error)
+            self._quiet.warn(f"{device} chunk", f"dropped a chunk of {device}: {error}")
 
     def on_blob_get(self, device: str, message: BlobGet) -> None:
         """Send a window of a blob's chunks to one device."""

@@ -9,6 +9,7 @@ from hub.aggregation.contract import RefusedUpdateError
 from hub.rounds import events
 from hub.rounds.queries import may_take, verdict
 from hub.rounds.state import MemberState
+from wire.errors import MalformedError
 from wire.messages import Accepted, Evaluated, Refused, Reply, Result, Take
 
 if TYPE_CHECKING:
@@ -116,7 +117,11 @@ class Results:
         key = f"{device}.{round_}"
         if key in self._checking:
             return  # a repetition while the first one is looked at; its answer is on its way
-        path = self._run.desk.blobs.path(str(result.sha256))
+        try:
+            path = self._run.desk.blobs.path(str(result.sha256))
+        except MalformedError as error:
+            self._refuse(round_, device, result, str(error), reply)
+            return
         record = self._run.state.record(round_)
         if path is None or record is None:
             self._refuse(round_, device, result, "its blob never arrived; upload it first", reply)

@@ -9,6 +9,9 @@ from wire.transfer import WINDOW, decode_chunk
 
 log = logging.getLogger(__name__)
 
+#: Of one device at a time. An honest one has one; a restart may leave another.
+MAX_UPLOADS = 4
+
 
 class Uploads:
     """The blobs that are on their way in.
@@ -32,6 +35,8 @@ class Uploads:
             return []
         key = (device, bytes.fromhex(sha256)[:8])
         if key not in self._open:
+            if sum(owner == device for owner, _ in self._open) >= MAX_UPLOADS:
+                raise MalformedError(f"at most {MAX_UPLOADS} uploads may be open; finish one.")
             self._open[key] = self._store.partial(sha256, size_bytes)
             self._shas[key] = sha256
         return self._open[key].missing(WINDOW)

@@ -107,9 +107,7 @@ class AgentProcess:
 
     def worker(self) -> psutil.Process:
         """Return the agent's worker, waiting for it."""
-        found: list[psutil.Process] = poll(
-            f"{self.device}'s worker", lambda: self.children or self._must_run()
-        )
+        found: list[psutil.Process] = poll(f"{self.device}'s worker", self._children_while_running)
         assert len(found) == 1, found
         return found[0]
 
@@ -142,6 +140,7 @@ class AgentProcess:
             if not is_gone(one):
                 one.kill()
 
-    def _must_run(self) -> None:
+    def _children_while_running(self) -> list[psutil.Process]:
         if not self.running:
             raise RuntimeError(f"agent {self.device} has ended:\n{self.log[-3000:]}")
+        return self.children

@@ -22,7 +22,7 @@ class Wiretap:
         self._link = Link(broker, name, self._inbox.put)
         self._link.subscribe("#")
         self._link.start()
-        poll("the wiretap's connection", lambda: self._drain() or self._connected)
+        poll("the wiretap's connection", self._is_connected)
 
     def __enter__(self) -> "Wiretap":
         return self
@@ -65,6 +65,10 @@ class Wiretap:
 
         message: T = poll(f"{kind.__name__} {fields} of {device}", found, timeout_s)
         return message
+
+    def _is_connected(self) -> bool:
+        self._drain()
+        return self._connected
 
     def _drain(self) -> None:
         while True:

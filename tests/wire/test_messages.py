@@ -41,12 +41,14 @@ every = pytest.mark.parametrize("kind", catalogue(), ids=lambda kind: kind.__nam
 def strategy(of: inspect.Type) -> st.SearchStrategy[Any]:  # noqa: PLR0911 (one for each type)
     """Values of a field's type."""
     match of:
-        case inspect.StrType():
-            return st.text(max_size=20)
+        case inspect.StrType(max_length=longest):
+            return st.text(max_size=min(20, longest or 20))
         case inspect.BoolType():
             return st.booleans()
-        case inspect.IntType():
-            return st.integers(-(2**63), 2**63 - 1)
+        case inspect.IntType(ge=least, le=greatest):
+            return st.integers(
+                -(2**63) if least is None else least, 2**63 - 1 if greatest is None else greatest
+            )
         case inspect.FloatType():
             return st.floats(allow_nan=False, allow_infinity=False)
         case inspect.NoneType():

@@ -1,11 +1,11 @@
 """What a device tells: its state, what it is, how it fares."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from wire.messages.contract import Message
-from wire.messages.plan import RungPlan
+from wire.messages.plan import RungPlan, Sentence, SizeBytes, Word
 
 State = Literal["init", "ready", "sleeping", "alert", "disconnected", "lost"]
 
@@ -38,15 +38,15 @@ class DeviceInfo(Message, frozen=True, kw_only=True):
 
     session: str
     ts: float
-    agent_version: str
+    agent_version: Word
     wire_version: int
-    machine: str  # x86_64, aarch64, ...
+    machine: Word  # x86_64, aarch64, ...
     cores: float
-    memory_limit_bytes: int
-    memory_reason: str  # which limit is the least one
-    codecs: list[str]
+    memory_limit_bytes: SizeBytes
+    memory_reason: Sentence  # which limit is the least one
+    codecs: Annotated[list[Word], msgspec.Meta(max_length=64)]
     data: DataSummary | None = None
-    plans: dict[str, RungPlan] = {}  # by job
+    plans: Annotated[dict[str, RungPlan], msgspec.Meta(max_length=64)] = {}  # by job
 
 
 class TaskProgress(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,10 +1,16 @@
 """What a model needs and what a device can do with it: parts of other messages."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 Role = Literal["lora", "prompt", "infer", "none"]
+
+#: A size that JSON's other readers hold exactly (RFC 8259, section 6).
+SizeBytes = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+Word = Annotated[str, msgspec.Meta(max_length=63)]
+Sentence = Annotated[str, msgspec.Meta(max_length=1000)]
 
 
 class ModelShape(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,11 +49,11 @@ class RungPlan(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     role: Role
-    rung: str
-    rank: int
-    batch: int
-    seq_len: int
-    predicted_peak_bytes: int
+    rung: Word
+    rank: Count
+    batch: Count
+    seq_len: Count
+    predicted_peak_bytes: SizeBytes
     fits: bool
-    missing_bytes: int = 0
-    reason: str = ""
+    missing_bytes: SizeBytes = 0
+    reason: Sentence = ""
