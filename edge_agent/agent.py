@@ -208,8 +208,7 @@ class Supervisor:
         if announce.adapter is not None:
             check_sha256(announce.adapter.sha256)
         changed = self.jobs.learn(announce)
-        if self.jobs.active and self.worker.runtime_bytes == 0 and self.jobs.worth_warming():
-            self.worker.warm()
+        self._warm_up()
         self.tasks.refresh_adapters()
         if changed:
             self._replan()
@@ -241,14 +240,23 @@ class Supervisor:
         self.welcomed = True
         self.teller.state("ready")
         self.teller.info()
+        self._warm_up()
         self.asking.repeat_all(time.monotonic())
 
     # Plans
+
+    def _warm_up(self) -> None:
+        """Start the worker to measure it, once there is a job and this session is the device's."""
+        unknown = self.worker.runtime_bytes == 0
+        if self.welcomed and unknown and self.jobs.active and self.jobs.worth_warming():
+            self.worker.warm()
 
     def _replan(self) -> None:
         runtime = (resident_bytes(os.getpid()) or 0) + self.worker.runtime_bytes
         for job, plan in self.jobs.plan(runtime, warmed=self.worker.runtime_bytes > 0).items():
             log.info("job %s: role %s. %s", job, plan.role, plan.reason)
+        if self.jobs.plans and all(plan.role == "none" for plan in self.jobs.plans.values()):
+            self.worker.stop()  # nothing will be asked of it
         if self.welcomed:
             self.teller.info()
 

@@ -16,6 +16,7 @@ from wire.messages import (
     Refused,
     Reply,
     Result,
+    RungPlan,
     Take,
     TaskProgress,
 )
@@ -25,6 +26,21 @@ if TYPE_CHECKING:
     from edge_agent.agent import Supervisor
 
 log = logging.getLogger(__name__)
+
+
+def allows(plan: RungPlan, offer: Offer) -> bool:
+    """Return whether a device's present plan has room for an offered task.
+
+    The hub may have scheduled it with an older plan: from before a restart with less memory, say.
+    """
+    if offer.work is None:
+        return plan.role != "none"
+    return (
+        plan.role == offer.role
+        and offer.rank <= plan.rank
+        and offer.work.batch <= plan.batch
+        and offer.work.seq_len <= plan.seq_len
+    )
 
 
 class Tasks:
@@ -55,6 +71,12 @@ class Tasks:
     def _begin(self, offer: Offer) -> None:
         if self._agent.jobs.shape_of(offer.job) is None:
             self._take(offer, f"job {offer.job} was never announced here")
+            return
+        plan = self._agent.jobs.plan_of(offer.job)
+        if plan is None:
+            return  # still measuring; the offer is repeated
+        if not allows(plan, offer):
+            self._take(offer, f"the plan is now: {plan.reason}")
             return
         for sha256 in (offer.base, offer.adapter.sha256):
             check_sha256(sha256)  # both become names of files

@@ -32,6 +32,7 @@ def remembered(row: DeviceRow) -> Device:
         first_seen=row.first_seen,
         last_seen=row.last_seen,
         session=row.session,
+        last_session=row.session,
         state=state,
         info=info,
     )

@@ -26,6 +26,7 @@ class Device(msgspec.Struct, kw_only=True):
     first_seen: float
     last_seen: float
     session: str | None = None  # the accepted one, None when it is gone
+    last_session: str | None = None  # whose ``info`` it is
     state: State = "lost"
     info: DeviceInfo | None = None
     telemetry: Telemetry | None = None
@@ -72,7 +73,7 @@ class Sessions:
             self.devices[device_id] = device
         probe = self._probes.get(device_id)
         if device.session in (None, session):
-            device.session, device.state, device.last_seen = session, "ready", now
+            _seat(device, session, now)
             if probe is not None and probe.challenger != session:
                 return "welcome"  # `refused` tells the challenger
             self._probes.pop(device_id, None)
@@ -94,8 +95,7 @@ class Sessions:
         over = [(device, p) for device, p in self._probes.items() if now >= p.until]
         for device_id, probe in over:
             del self._probes[device_id]
-            device = self.devices[device_id]
-            device.session, device.state, device.last_seen = probe.challenger, "ready", now
+            _seat(self.devices[device_id], probe.challenger, now)
         return over
 
     def on_state(self, device_id: str, message: DeviceState, now: float) -> Decision | None:
@@ -138,3 +138,13 @@ class Sessions:
     def live(self) -> list[Device]:
         """Return the devices that are connected, by id."""
         return [d for _, d in sorted(self.devices.items()) if d.session is not None]
+
+
+def _seat(device: Device, session: str, now: float) -> None:
+    """Give a device's place to a session. What an earlier one said of itself may not hold."""
+    if session != device.last_session:
+        device.info = None
+        device.telemetry = None
+    device.session = device.last_session = session
+    device.state = "ready"
+    device.last_seen = now

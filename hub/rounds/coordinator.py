@@ -258,7 +258,11 @@ class Coordinator:
     def _on_session_message(self, device: str, message: Message) -> None:
         match message:
             case DeviceInfo():
+                before = self.sessions.devices[device].info
                 self.sessions.devices[device].info = message
+                for name, plan in message.plans.items():
+                    if name in self.jobs and (before is None or before.plans.get(name) != plan):
+                        self.jobs[name].offering.forget_device(device)  # it waited for its plan
                 self.desk.store.save_device(to_remember(self.sessions.devices[device]))
                 self._drive()
             case Telemetry():

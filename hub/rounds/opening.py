@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 #: How long enough devices wait for those that are still planning.
-GRACE_S = 20.0
+GRACE_S = 8.0
 
 
 class Opening:

@@ -109,7 +109,6 @@ def test_a_broker_that_is_away_is_said_once_and_tried_again(tmp_path: Path, data
             broker.kill()
 
 
-@pytest.mark.broker
 def test_a_second_agent_in_one_state_folder(tmp_path: Path, data: Path) -> None:
     with AgentProcess(tmp_path / "agent", NOBODY, "one", data) as agent:
         agent.await_log("is away")

@@ -1,7 +1,7 @@
 """Two machines with one id: the first stays, unless it is gone."""
 
 from hub.fleet.sessions import PROBE_S, SILENCE_S, Sessions
-from wire.messages import DeviceState
+from wire.messages import DeviceInfo, DeviceState
 
 
 def state(session: str, name: str = "ready") -> DeviceState:
@@ -69,3 +69,18 @@ def test_a_session_that_was_not_heard_for_long_is_given_up() -> None:
     assert sessions.silent(now=21 + SILENCE_S) == ["cam-7"]
     assert sessions.live() == []
     assert sessions.hello("cam-7", "a", "2", now=300) == "welcome"
+
+
+def test_what_a_session_said_of_itself_does_not_hold_for_the_next_one() -> None:
+    sessions = Sessions()
+    sessions.hello("cam-7", "a", "1", now=10)
+    sessions.devices["cam-7"].info = DeviceInfo(
+        session="a", ts=0, agent_version="1", wire_version=1, machine="x", cores=1,
+        memory_limit_bytes=10**9, memory_reason="--memory", codecs=["raw"],
+    )  # fmt: skip
+    sessions.on_state("cam-7", state("a", "lost"), now=11)
+    sessions.hello("cam-7", "a", "2", now=12)
+    assert sessions.devices["cam-7"].info is not None  # the same one came back
+    sessions.on_state("cam-7", state("a", "lost"), now=13)
+    sessions.hello("cam-7", "b", "1", now=14)
+    assert sessions.devices["cam-7"].info is None
