@@ -92,7 +92,12 @@ def _device(follower: Follower, detail: JobDetail, device: str, text: DeviceText
         bytes_down=known.usage.bytes_down if known else 0,
         loss_before=detail.loss_before.get(device),
         loss_after=detail.loss_after.get(device),
-        steps=sum(m.steps for r in detail.rounds for m in r.members if m.device == device),
+        steps=sum(
+            member.steps
+            for round_ in detail.rounds
+            for member in round_.members
+            if member.device == device and member.state in ("delivered", "late")
+        ),
         reason=plan.reason if plan else "never heard of",
         packages=text.packages,
     )

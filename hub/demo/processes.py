@@ -64,7 +64,7 @@ class Processes:
         """
         if not sys.platform.startswith("linux"):
             return
-        pids = {os.getpid(), *others, *(one.pid for one in self._running.values())}
+        pids = {os.getpid(), *others, *(one.pid for one in list(self._running.values()))}
         used = sum(_proportional_bytes(pid) for pid in _with_children(pids))
         self.peak_bytes = max(self.peak_bytes or 0, used)
 
