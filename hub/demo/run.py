@@ -38,6 +38,7 @@ JOB = "demo"
 FLEET = "demo"
 POLL_S = 0.5
 START_S = 60.0
+PIPED_COLUMNS = 120  # where nobody's window sets the width
 #: No round of the demo takes longer than a few minutes, whatever the machine.
 LIMIT_S = 1800.0
 
@@ -63,6 +64,8 @@ def main(
         raise HubError(f"--name: {folder} exists already; choose another name or remove it.")
     folder.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=as_json, highlight=False)
+    if not console.is_terminal:
+        console = Console(stderr=as_json, highlight=False, width=PIPED_COLUMNS)
     demo = Demo(folder, model, rounds, 7 if seed is None else seed, console)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
