@@ -32,7 +32,7 @@ CAP_S = 50.0
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     """All that decides how the base comes out, besides the text and torch's version.
 
-    400 steps take about 25 s on two free cores and 45 s on one. Measured at this size:
+    400 steps took 36 to 42 s on two cores, imports included. Measured at this size:
     small batches with more steps beat larger ones, and a wide initialisation (0.05, near
     1/sqrt(hidden)) brings the loss down in half the steps that 0.02 takes.
     """

@@ -33,7 +33,6 @@ class Broadcast:
         self._repairs: deque[_Job] = deque()
         self._blobs: deque[Iterator[_Job]] = deque()
         self._next: _Job | None = None
-        self.sent_bytes = 0
 
     def publish(self, topic: str, sha256: str, path: Path) -> None:
         """Queue a whole blob for everybody who listens on a slice's topic."""
@@ -73,7 +72,6 @@ class Broadcast:
             if not self._link.publish(job.topic, payload):
                 self._next = job
                 return
-            self.sent_bytes += len(payload)
 
     def _take(self) -> _Job | None:
         if self._next is not None:

@@ -23,13 +23,6 @@ def settle(state: JobState, at: float) -> JobState:
         state = then
 
 
-def wake_at(state: JobState) -> float | None:
-    """Return when time alone will change the state next; None: it won't."""
-    if state.ended is not None or not state.records:
-        return None
-    return state.current.deadline
-
-
 def fail(state: JobState, at: float, reason: str) -> JobState:
     """Return the state of a job whose current round has failed, and why."""
     record = state.current.change(phase="failed", reason=reason, deadline=None)
