@@ -44,7 +44,9 @@ check: setup ## Format, lint, types, import contracts
 	$(BIN)/lint-imports
 
 bench: setup mosquitto ## Measure what the README quotes
-	PATH="$$PATH:/usr/sbin" $(BIN)/python -m bench.spine $(RUN_ARGS)
+	@code=0; for table in spine memory; do \
+	  PATH="$$PATH:/usr/sbin" $(BIN)/python -m bench.$$table $(RUN_ARGS) || code=1; \
+	done; exit $$code
 
 clean: ## Remove what make made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

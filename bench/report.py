@@ -39,6 +39,11 @@ def skipped(figure: str, unit: str, must: str) -> Row:
     )
 
 
+def failed(figure: str, must: str) -> Row:
+    """Return the row of a figure whose measuring failed, which is never right."""
+    return Row(figure=figure, value="failed", unit="", must=must, ok=False)
+
+
 def checked(figure: str, value: float | str | None, unit: str, must: str, ok: bool) -> Row:
     """Return a row with the outcome of its caller's check; an absent value never is right."""
     return Row(
@@ -46,9 +51,12 @@ def checked(figure: str, value: float | str | None, unit: str, must: str, ok: bo
     )
 
 
-def at_most(figure: str, value: float | None, unit: str, limit: float) -> Row:
-    """Return a row whose value must not exceed a limit."""
-    return checked(figure, value, unit, f"<= {limit:g}", value is not None and value <= limit)
+def at_most(
+    figure: str, value: float | None, unit: str, limit: float, *, aim: float | None = None
+) -> Row:
+    """Return a row whose value must not exceed a limit; an aim beyond it has no verdict."""
+    text = f"<= {limit:.{_DIGITS}g}" + ("" if aim is None else f" (aim {aim:g})")
+    return checked(figure, value, unit, text, value is not None and value <= limit)
 
 
 def at_least(figure: str, value: float | None, unit: str, limit: float) -> Row:
@@ -78,7 +86,7 @@ def exit_code(rows: Sequence[Row]) -> int:
     return int(any(row.ok is False for row in rows))
 
 
-def show(title: str, rows: Sequence[Row], *, as_json: bool) -> None:
+def show(title: str, rows: Sequence[Row], *, as_json: bool, to_stderr: bool = False) -> None:
     """Print the rows: one JSON list, or a table for people."""
     if as_json:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(rows)).decode() + "\n")
@@ -96,7 +104,8 @@ def show(title: str, rows: Sequence[Row], *, as_json: bool) -> None:
     marks = {True: Text("yes", "green"), False: Text("NO", "bold red"), None: Text("–", "dim")}
     for row in rows:
         table.add_row(row.figure, value_text(row.value), row.unit, row.must, marks[row.ok])
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    width = None if sys.stdout.isatty() else 120
+    Console(width=width, stderr=to_stderr).print(table)
 
 
 def value_text(value: float | str | None) -> str:

@@ -9,18 +9,22 @@ import logging
 import os
 import queue
 import secrets
-import signal
 import time
 from pathlib import Path
 
 from edge_agent.asking import Asking
 from edge_agent.collect import Collector
 from edge_agent.errors import RefusedError
+from edge_agent.failures import Failures
 from edge_agent.gather import Adapters
 from edge_agent.jobs import KnownJobs
-from edge_agent.probe.memory import memory_limit
+from edge_agent.limits.enforcement import Enforcement
+from edge_agent.peaks import Peaks
+from edge_agent.probe.memory import MemoryLimit, memory_limit
 from edge_agent.probe.process import peak_bytes, resident_bytes
-from edge_agent.protocol import Failed, Fetched, Finished, Losses, Progress, Ready
+from edge_agent.protocol import Failed, Fetched, Finished, Losses, Paused, Progress, Ready
+from edge_agent.resting import Resting
+from edge_agent.setbacks import Setbacks
 from edge_agent.task_run import Settings
 from edge_agent.tasks import Tasks
 from edge_agent.telling import Teller
@@ -79,8 +83,17 @@ class Supervisor:
         self.blobs = BlobStore(self.folder / "blobs")
         self.asking = Asking(self._send)
         self.collector = Collector(self.blobs, self._ask_blob)
-        self.worker = WorkerHost(settings, self.folder, self.inbox.put)
-        self.jobs = KnownJobs(self.limit.limit_bytes)
+        hard_bytes = _hard_bytes(settings.memory_bytes, self.limit)
+        self.worker = WorkerHost(
+            settings,
+            self.folder,
+            self.inbox.put,
+            limit_bytes=self.limit.limit_bytes,
+            enforcement=Enforcement(settings.device, hard=hard_bytes is not None),
+            hard_bytes=hard_bytes,
+        )
+        failures = Failures(self.folder / "failures.json", self.limit.limit_bytes)
+        self.jobs = KnownJobs(self.limit.limit_bytes, failures)
         self.welcomed = False
         self.hub: HubState | None = None
         self._greeting: str | None = None
@@ -93,8 +106,11 @@ class Supervisor:
             will=Will(self.topics.device_state(settings.device), encode(will), 1, True),
         )
         self.adapters = Adapters(self.blobs, self.collector, self.jobs)
+        self.peaks = Peaks(self.folder / "peaks.json")
         self.teller = Teller(self)
         self.tasks = Tasks(self)
+        self.setbacks = Setbacks(self)
+        self.resting = Resting(self)
 
     def stop(self) -> None:
         """Ask the loop to end; safe from a signal handler."""
@@ -116,6 +132,7 @@ class Supervisor:
             self.topics.repair_chunk(device),
         ):
             self.link.subscribe(topic)
+        self.worker.begin()
         self.link.start()
         try:
             while not self._stopping:
@@ -127,7 +144,8 @@ class Supervisor:
                     self._on_event(event)
                 self._tick(time.monotonic())
         finally:
-            self.worker.stop()
+            self.setbacks.save_before_end()
+            self.worker.close()
             self.collector.flush()
             if self.welcomed:
                 self.teller.state("disconnected", "stopped")
@@ -211,7 +229,7 @@ class Supervisor:
         self._warm_up()
         self.tasks.refresh_adapters()
         if changed:
-            self._replan()
+            self.replan()
 
     # Greeting
 
@@ -238,7 +256,7 @@ class Supervisor:
         if not self.welcomed:
             log.info("the hub took this session")
         self.welcomed = True
-        self.teller.state("ready")
+        self.teller.state(*self.resting.state)
         self.teller.info()
         self._warm_up()
         self.asking.repeat_all(time.monotonic())
@@ -251,7 +269,8 @@ class Supervisor:
         if self.welcomed and unknown and self.jobs.active and self.jobs.worth_warming():
             self.worker.warm()
 
-    def _replan(self) -> None:
+    def replan(self) -> None:
+        """Plan every job anew, and say what came of it."""
         runtime = (resident_bytes(os.getpid()) or 0) + self.worker.runtime_bytes
         for job, plan in self.jobs.plan(runtime, warmed=self.worker.runtime_bytes > 0).items():
             log.info("job %s: role %s. %s", job, plan.role, plan.reason)
@@ -266,37 +285,35 @@ class Supervisor:
         match event:
             case Ready():
                 self.worker.on_ready(event)
-                self._replan()
+                self.replan()
             case Fetched():
                 self.worker.on_fetched(event)
                 self.tasks.advance()
+            case Failed(kind="memory"):
+                log.warning("the worker failed: %s", event.message)
+                self.worker.stop()  # a fresh one has all of its memory, in whole pieces
+                self.setbacks.out_of_memory(event.message)
             case Failed():
                 self.worker.on_idle()
                 log.warning("the worker failed (%s): %s", event.kind, event.message)
                 self.teller.event(event.kind, event.message)
-                if event.kind == "memory":
-                    self._step_down()
                 self.tasks.fail(f"{event.kind}: {event.message}")
-            case Progress() | Losses() | Finished():
+            case Progress() | Losses() | Finished() | Paused():
                 self.tasks.on_worker(event)
             case _:
                 log.debug("passed over %s", type(event).__name__)
 
     def _on_worker_death(self, code: int) -> None:
-        over = self.worker.killed_for_memory
+        over, warming = self.worker.ran_out(code), self.worker.warming
         self.worker.on_death()
         log.warning("the worker ended with code %d%s", code, " (over its memory)" if over else "")
-        if over or code == -signal.SIGKILL:
-            self.teller.event("oom", f"the worker was killed (code {code}); the agent goes on")
-            self._step_down()
-        self.tasks.fail(f"the worker ended with code {code}")
-
-    def _step_down(self) -> None:
-        """What ran out of memory is not planned again: only what needs less."""
-        task = self.tasks.current
-        if task is not None:
-            self.jobs.lower(task.offer.job)
-            self._replan()
+        if over and warming:  # before any task: the libraries alone need all of it, or more
+            self.worker.runtime_bytes = self.limit.limit_bytes
+            self.replan()
+        if over:
+            self.setbacks.out_of_memory(f"the worker was killed (code {code})")
+        else:
+            self.tasks.fail(f"the worker ended with code {code}")
 
     # Timers
 
@@ -304,7 +321,9 @@ class Supervisor:
         self.asking.tick(now)
         self.collector.tick(now)
         busy = self.tasks.current is not None
-        self.worker.tick(now, busy=busy, limit_bytes=self.limit.limit_bytes)
+        self.worker.tick(now, busy=busy)
+        self.resting.tick(now)
+        self.setbacks.tick(now)
         self.teller.tick(now)
         self.tasks.tick(now)
 
@@ -319,6 +338,23 @@ class Supervisor:
         request = self.asking.new_id()
         self._send(BlobGet(id=request, session=self.session, sha256=sha256, missing=missing))
 
+    # Memory, of supervisor and worker together, in bytes
+
     def peak_bytes(self) -> int:
-        """Greatest resident memory of supervisor and worker together, in bytes."""
+        """Greatest resident memory so far."""
         return (peak_bytes(os.getpid()) or 0) + self.worker.peak_bytes
+
+    def task_peak_bytes(self) -> int:
+        """Greatest resident memory since the worker last got a task."""
+        return (peak_bytes(os.getpid()) or 0) + self.worker.task_peak_bytes
+
+    def resident_bytes(self) -> int:
+        """Resident memory now."""
+        return (resident_bytes(os.getpid()) or 0) + (self.worker.resident_bytes or 0)
+
+
+def _hard_bytes(asked_bytes: int | None, limit: MemoryLimit) -> int | None:
+    """Return the limit that somebody set, the user or a container; None where nobody did."""
+    if limit.reason.startswith("cgroup"):
+        return limit.limit_bytes
+    return asked_bytes

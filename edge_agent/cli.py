@@ -1,24 +1,20 @@
 """``lorikeet-agent``: the device's command line."""
 
-import fcntl
-import json
-import logging
 import os
 import re
-import signal
 import socket
-import sys
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from edge_agent.errors import AgentError, DataError, ModelError, UsageError
+from edge_agent.errors import UsageError
 from edge_agent.probe.memory import parse_size
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+_ROLES: dict[str, Literal["lora", "prompt"]] = {"lora": "lora", "prompt": "prompt"}
+_PROMPT_KINDS: dict[str, Literal["soft", "prefix"]] = {"soft": "soft", "prefix": "prefix"}
+#: By role. A prompt's entries are few and small: they need larger steps.
+_LEARNING_RATES = {"lora": 1e-3, "prompt": 2e-2}
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -59,16 +55,28 @@ def run(  # noqa: PLR0917  (options)
     threads: Annotated[
         int, typer.Option(min=0, help="Threads for training; 0: one for each core.")
     ] = 0,
+    min_battery: Annotated[
+        int, typer.Option(min=0, max=100, help="Percent below which training rests off mains.")
+    ] = 20,
+    max_temperature: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=150,
+            help="°C at which training rests. Default: 5 below the device's own limit.",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document at the end.")
     ] = False,
 ) -> None:
     """Connect to a hub and take part in its jobs until stopped (Ctrl-C)."""
-    from edge_agent.agent import Supervisor
+    from edge_agent.pausing import Comfort
     from edge_agent.probe.machine import cores
+    from edge_agent.run_command import become_agent
     from edge_agent.task_run import Settings
 
-    device = device_id or re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())
+    device = device_id or _default_device()
     for path in data:
         if not path.exists():
             raise UsageError(f"--data is {path}; there is no such file or folder.")
@@ -81,21 +89,9 @@ def run(  # noqa: PLR0917  (options)
         state_folder=str(folder),
         memory_bytes=_memory_bytes(memory),
         threads=threads or int(cores()),
+        comfort=Comfort(min_battery_percent=min_battery, max_temperature_c=max_temperature),
     )
-    _log_to_stderr()
-    with _only_one(folder):
-        agent = Supervisor(settings)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: agent.stop())
-        if agent.data.skipped:
-            logging.getLogger("edge_agent").warning(
-                "%d broken lines were skipped; %d examples are left",
-                agent.data.skipped,
-                agent.data.examples,
-            )
-        agent.run()
-    if as_json:
-        sys.stdout.write(json.dumps({"device": device, "peak_bytes": agent.peak_bytes()}) + "\n")
+    become_agent(settings, as_json=as_json)
 
 
 @app.command(
@@ -122,13 +118,13 @@ def plan(  # noqa: PLR0917  (options)
 
     if method not in ("lora", "prompt", "lora+prompt"):
         raise UsageError(f"--method is {method!r}; allowed are lora, prompt and lora+prompt.")
-    for name, least, value in (
-        ("rank", min_rank, rank),
-        ("batch", min_batch, batch),
-        ("seq-len", min_seq_len, seq_len),
-    ):
-        if least > value:
-            raise UsageError(f"--min-{name} is {least}; at most --{name} ({value}) is allowed.")
+    _check_floors(
+        {
+            "rank": (min_rank, rank),
+            "batch": (min_batch, batch),
+            "seq-len": (min_seq_len, seq_len),
+        }
+    )
     knobs = JobKnobs(
         method=method,
         rank=rank,
@@ -142,6 +138,146 @@ def plan(  # noqa: PLR0917  (options)
     show_plan(model, knobs, _memory_bytes(memory), as_json=as_json)
 
 
+@app.command(
+    epilog="Examples: lorikeet-agent train --model ./base --data my.jsonl --memory 700MB · "
+    "lorikeet-agent train --model base-q4_0.gguf --data notes/ --rung streamed --steps 100 "
+    "--out ./adapter --json"
+)
+def train(  # noqa: PLR0917  (options)
+    model: Annotated[
+        Path,
+        typer.Option(help="A Hugging Face folder, or a GGUF file.", show_default=False),
+    ],
+    data: Annotated[
+        list[Path],
+        typer.Option(
+            help="Private text: .jsonl (prompt/response or text), .txt, or a folder of either. "
+            "May be given more than once.",
+            show_default=False,
+        ),
+    ],
+    memory: Annotated[
+        str | None,
+        typer.Option(help="Limit for the whole command, e.g. 700MB. Default: all that is free."),
+    ] = None,
+    role: Annotated[str, typer.Option(help="lora or prompt")] = "lora",
+    rung: Annotated[
+        str,
+        typer.Option(
+            help="How the role is fitted into memory: auto, or resident, checkpointed, streamed, "
+            "core, prompt to begin there even where the plan says that it won't fit."
+        ),
+    ] = "auto",
+    rank: Annotated[int, typer.Option(min=1, help="of LoRA's factors")] = 16,
+    min_rank: Annotated[
+        int | None, typer.Option(min=1, help="Where memory is short. Default: 2, or --rank.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="sequences a step")] = 1,
+    min_batch: Annotated[int, typer.Option(min=1)] = 1,
+    seq_len: Annotated[int, typer.Option(min=8, help="tokens")] = 256,
+    min_seq_len: Annotated[
+        int | None, typer.Option(min=8, help="tokens. Default: 128, or --seq-len.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1)] = 20,
+    lr: Annotated[
+        float | None,
+        typer.Option(help="Learning rate. Default: 0.001 for lora, 0.02 for prompt."),
+    ] = None,
+    prompt_kind: Annotated[
+        str, typer.Option(help="For prompt: soft (embeddings in front) or prefix (in every layer).")
+    ] = "soft",
+    prompt_tokens: Annotated[int, typer.Option(min=1, help="length of the prompt")] = 16,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="fixes start and order")] = 0,
+    threads: Annotated[
+        int, typer.Option(min=0, help="Threads for training; 0: one for each core.")
+    ] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for the adapter, in PEFT's format.")] = Path(
+        "adapter"
+    ),
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace what is in the adapter's folder.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the training that was stopped in --out.")
+    ] = False,
+    state: Annotated[
+        Path | None,
+        typer.Option(help="Where the agent keeps its files. Default: the XDG state folder."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Train an adapter on this device alone, without a hub, in the memory that there is."""
+    from edge_agent.probe.machine import cores
+    from edge_agent.train_command import TrainOptions, become_training
+    from wire.messages import JobKnobs
+
+    if role not in _ROLES:
+        raise UsageError(f"--role is {role!r}; allowed are lora and prompt.")
+    if prompt_kind not in _PROMPT_KINDS:
+        raise UsageError(f"--prompt-kind is {prompt_kind!r}; allowed are soft and prefix.")
+    if lr is not None and not 0 < lr <= 10:
+        raise UsageError(f"--lr is {lr}; must be above 0 and at most 10.")
+    floors = {
+        "rank": (min_rank or min(2, rank), rank),
+        "batch": (min_batch, batch),
+        "seq-len": (min_seq_len or min(128, seq_len), seq_len),
+    }
+    _check_floors(floors)
+    become_training(
+        TrainOptions(
+            model=str(model),
+            data=[str(path) for path in data],
+            out=str(out),
+            state=str(state or _default_state(_default_device())),
+            role=_ROLES[role],
+            rung=rung,
+            knobs=JobKnobs(
+                method=role,
+                rank=rank,
+                min_rank=floors["rank"][0],
+                batch=batch,
+                min_batch=min_batch,
+                seq_len=seq_len,
+                min_seq_len=floors["seq-len"][0],
+                prompt_tokens=prompt_tokens if role == "prompt" else 0,
+            ),
+            prompt_kind=_PROMPT_KINDS[prompt_kind],
+            steps=steps,
+            lr=lr or _LEARNING_RATES[role],
+            seed=seed,
+            memory_bytes=_memory_bytes(memory),
+            threads=threads or int(cores()),
+            force=force,
+            resume=resume,
+            as_json=as_json,
+        )
+    )
+
+
+@app.command(epilog="Example: lorikeet-agent probe --memory 700MB --json")
+def probe(
+    memory: Annotated[
+        str | None, typer.Option(help="Limit for the whole agent. Default: all that is free.")
+    ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(help="Whose disk to look at. Default: where the agent would keep its files."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Show what this device has: memory, cores, accelerator, temperature, battery, disk, link."""
+    from edge_agent.probe_command import show_probe
+
+    folder = state or _default_state(_default_device())
+    show_probe(folder, _memory_bytes(memory), as_json=as_json)
+
+
+def _check_floors(given: dict[str, tuple[int, int]]) -> None:
+    for name, (least, value) in given.items():
+        if least > value:
+            raise UsageError(f"--min-{name} is {least}; at most --{name} ({value}) is allowed.")
+
+
 def _memory_bytes(memory: str | None) -> int | None:
     try:
         return parse_size(memory) if memory else None
@@ -149,18 +285,8 @@ def _memory_bytes(memory: str | None) -> int | None:
         raise UsageError(f"--memory: {error}") from error
 
 
-@contextmanager
-def _only_one(folder: Path) -> "Iterator[None]":
-    """Hold the state folder: two agents in one would spoil each other's files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise AgentError(
-                f"state folder {folder} is used by another agent; give each its own --state."
-            ) from error
-        yield
+def _default_device() -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())
 
 
 def _default_state(device: str) -> Path:
@@ -168,24 +294,9 @@ def _default_state(device: str) -> Path:
     return Path(home) / "lorikeet" / device
 
 
-def _log_to_stderr() -> None:
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)-7s %(message)s",
-        datefmt="%H:%M:%S",
-    )
-
-
 def main() -> None:
     """Run the command line; exit 0, 1 (failed) or 2 (usage)."""
-    from wire.errors import BrokerUrlError, MalformedError, WireError
+    from edge_agent.endings import exit_codes
 
-    try:
+    with exit_codes():
         app()
-    except (UsageError, DataError, ModelError, MalformedError, BrokerUrlError) as error:
-        sys.stderr.write(f"lorikeet-agent: {error}\n")
-        sys.exit(2)
-    except (AgentError, WireError) as error:
-        sys.stderr.write(f"lorikeet-agent: {error}\n")
-        sys.exit(1)

@@ -1,7 +1,6 @@
 """The jobs a device has heard of, and the rung it takes in each."""
 
-import msgspec
-
+from edge_agent.failures import Failures
 from edge_agent.planner import choose, ladder
 from wire.messages import AdapterRef, ModelShape, RoundAnnounce, RungPlan
 
@@ -16,12 +15,14 @@ class KnownJobs:
 
     Args:
         limit_bytes: memory for the whole agent.
+        failures: what ran out of it before.
     """
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, failures: Failures) -> None:
         self._limit_bytes = limit_bytes
+        self._failures = failures
         self._announced: dict[str, RoundAnnounce] = {}
-        self._lowered: dict[str, int] = {}  # by job: what proved to be too much, bytes
+        self._lines: dict[str, list[RungPlan]] = {}  # by job: the whole ladder
         self.plans: dict[str, RungPlan] = {}
 
     @property
@@ -58,17 +59,19 @@ class KnownJobs:
         self.plans = {}
         for job in self.active:
             known = self._announced[job]
-            limit = min(self._limit_bytes, self._lowered.get(job, self._limit_bytes))
+            limit = self._failures.limit_of(job)
             lines = ladder(known.base.shape, known.knobs, limit, runtime_bytes)
-            self.plans[job] = choose(lines)
+            self._lines[job] = self._failures.judge(job, lines)
+            self.plans[job] = choose(self._lines[job])
         return dict(self.plans)
 
-    def lower(self, job: str) -> None:
-        """The job's present rung ran out of memory: plan below it from now on."""
-        plan = self.plans.get(job)
-        if plan is not None:
-            self._lowered[job] = plan.predicted_peak_bytes - 1
-            self.plans[job] = msgspec.structs.replace(plan, fits=False)
+    def lower(self, job: str, failed: RungPlan) -> None:
+        """A line of the job's ladder ran out of memory: `plan` stays below it from now on."""
+        self._failures.add(job, failed)
+
+    def lines_of(self, job: str) -> list[RungPlan]:
+        """Return the job's ladder as it was planned last, the highest line first."""
+        return self._lines.get(job, [])
 
     def plan_of(self, job: str) -> RungPlan | None:
         return self.plans.get(job)

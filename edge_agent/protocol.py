@@ -4,14 +4,21 @@ The supervisor writes `Command`s to the worker's standard input; the worker writ
 private copy of its standard output. Only paths, numbers and names cross; no tensors, no text.
 """
 
+from typing import Literal
+
 import msgspec
 
-from wire.messages import Evaluation, LocalWork, TrainMetrics
+from wire.messages import DataSummary, Evaluation, LocalWork, TrainMetrics
 from wire.messages.plan import Role
 
 
 class Warm(msgspec.Struct, frozen=True, kw_only=True, tag="warm"):
-    """Import what training needs, and say what that costs."""
+    """Import what training needs, and say what that costs.
+
+    ``full`` takes transformers and PEFT as well, which only resident rungs need.
+    """
+
+    full: bool = False
 
 
 class Fetch(msgspec.Struct, frozen=True, kw_only=True, tag="fetch"):
@@ -39,15 +46,39 @@ class Work(msgspec.Struct, frozen=True, kw_only=True, tag="work"):
     seq_len: int
     work: LocalWork | None = None  # None: evaluate only
     variants: list[str] = []
+    checkpoint: str | None = None  # file that the training state is kept in, and taken up from
 
 
-Command = Warm | Fetch | Work
+class Pause(msgspec.Struct, frozen=True, kw_only=True, tag="pause"):
+    """Save the running task's training state and let go of it, as soon as a step ends."""
+
+    task: str
+
+
+class TrainLocal(msgspec.Struct, frozen=True, kw_only=True, tag="train-local"):
+    """One task without a hub: a fresh adapter, trained, evaluated and written as a PEFT folder."""
+
+    task: str
+    role: Role
+    rung: str
+    rank: int  # of LoRA factors, or a core's side; 0 for prompts
+    model: str  # a Hugging Face folder, or a GGUF file
+    data: list[str]  # files or folders of private text
+    out: str  # folder for the adapter
+    prompt_kind: Literal["soft", "prefix"] = "soft"
+    prompt_tokens: int = 0
+    work: LocalWork
+    checkpoint: str  # file that the training state is kept in, and taken up from
+
+
+Command = Warm | Fetch | Work | Pause | TrainLocal
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
     """The worker is warm; ``runtime_bytes`` is its resident memory before any task."""
 
     runtime_bytes: int
+    full: bool = False  # as `Warm`
 
 
 class Fetched(msgspec.Struct, frozen=True, kw_only=True, tag="fetched"):
@@ -66,10 +97,18 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
     step: int = 0
     steps: int = 0
     loss: float | None = None
+    tokens_per_step: float = 0.0  # that a loss is taken on
+
+
+class Counted(msgspec.Struct, frozen=True, kw_only=True, tag="counted"):
+    """How much text there is."""
+
+    task: str
+    data: DataSummary
 
 
 class Losses(msgspec.Struct, frozen=True, kw_only=True, tag="losses"):
-    """The evaluations a task began with; training goes on."""
+    """The evaluations a task began with; training goes on. A local task ends with some, too."""
 
     task: str
     evaluations: list[Evaluation]
@@ -83,6 +122,23 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True, tag="finished"):
     train: TrainMetrics | None = None
 
 
+class Paused(msgspec.Struct, frozen=True, kw_only=True, tag="paused"):
+    """The task is let go of, as asked; the same `Work` goes on after ``step``."""
+
+    task: str
+    step: int
+
+
+class TrainedLocal(msgspec.Struct, frozen=True, kw_only=True, tag="trained-local"):
+    """The end of `TrainLocal`."""
+
+    task: str
+    adapter: str  # the PEFT folder
+    losses: list[float]  # mean per token, of each step
+    seconds: list[float]  # of each step; those before a resume are not known
+    tokens_per_second: float  # that a loss is taken on
+
+
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
     """The task could not be done; the worker lives on.
 
@@ -94,4 +150,4 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
     message: str
 
 
-Event = Ready | Fetched | Progress | Losses | Finished | Failed
+Event = Ready | Fetched | Progress | Counted | Losses | Finished | Paused | TrainedLocal | Failed

@@ -6,8 +6,9 @@ looks at what is there, so a step may be tried again after any interruption.
 
 import msgspec
 
+from edge_agent.pausing import Comfort
 from edge_agent.protocol import Finished
-from wire.messages import Evaluation, Offer
+from wire.messages import Evaluation, Offer, RungPlan
 
 
 class TaskRun:
@@ -15,12 +16,16 @@ class TaskRun:
 
     Attributes:
         offer: what was asked for.
+        line: of the ladder, on which it is done; a lower one once that has run out of memory.
         ends_at: monotonic time after which the hub doesn't want it any more.
-        stage: base, adapter, work, upload or report.
+        stage: base, adapter, work, paused, upload or report.
+        pause_asked_at: monotonic time; None unless the worker is to let go of it.
+        worker_deaths: how often a worker ended before it had the task.
     """
 
-    def __init__(self, offer: Offer, now: float) -> None:
+    def __init__(self, offer: Offer, line: RungPlan, now: float) -> None:
         self.offer = offer
+        self.line = line
         self.ends_at = now + offer.deadline_s
         self.started_at = now
         self.stage = "base"
@@ -28,6 +33,8 @@ class TaskRun:
         self.steps = offer.work.steps if offer.work else 0
         self.loss: float | None = None
         self.working = False  # the worker has it
+        self.pause_asked_at: float | None = None
+        self.worker_deaths = 0
         self.evaluations: list[Evaluation] = []
         self.finished: Finished | None = None
         self.update: str | None = None  # sha256 of the packed update
@@ -54,3 +61,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     threads: int = 1
     worker_idle_s: float = 300.0
     telemetry_s: float = 60.0
+    conditions_s: float = 5.0  # how often they are read while a task is there
+    comfort: Comfort = Comfort()
+    system_root: str = "/"  # where proc and sys are, for the conditions; another folder in tests

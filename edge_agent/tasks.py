@@ -1,13 +1,15 @@
 """The running task, from its offer to the hub's word that the result is on record."""
 
 import logging
-import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_agent.protocol import Fetch, Finished, Losses, Progress, Work
+from edge_agent.lines import line_of
+from edge_agent.peaks import peak_of
+from edge_agent.protocol import Fetch, Finished, Losses, Paused, Progress
 from edge_agent.task_run import TaskRun
+from edge_agent.task_work import STATE_FILE, result_of, work_of
 from edge_agent.upload import Uploads
 from wire.messages import (
     Cancel,
@@ -15,7 +17,6 @@ from wire.messages import (
     Offer,
     Refused,
     Reply,
-    Result,
     RungPlan,
     Take,
     TaskProgress,
@@ -80,7 +81,11 @@ class Tasks:
             return
         for sha256 in (offer.base, offer.adapter.sha256):
             check_sha256(sha256)  # both become names of files
-        self.current = TaskRun(offer, time.monotonic())
+        line = line_of(offer, self._agent.jobs.lines_of(offer.job), plan)
+        if line is None:
+            self._take(offer, f"what is offered ran out of memory; the plan is now: {plan.reason}")
+            return
+        self.current = TaskRun(offer, line, time.monotonic())
         log.info("task %s: %s as %s. %s", offer.task, offer.kind, offer.role, offer.reason)
         self._take(offer, None)
         self.advance()
@@ -113,7 +118,7 @@ class Tasks:
         if task is None or task.reported:
             return
         if task.failure is not None:
-            self._report("failed")
+            self._report()
         elif task.finished is None:
             if not task.working:
                 self._prepare(task)
@@ -121,7 +126,7 @@ class Tasks:
             task.stage = "upload"
             self._uploads.begin(task)
         else:
-            self._report("done")
+            self._report()
 
     def _prepare(self, task: TaskRun) -> None:
         """Hand the task to the worker once base and adapter are here."""
@@ -136,35 +141,16 @@ class Tasks:
         if parts is None:
             task.stage = "adapter"
             return
-        task.adapter_wait_s = time.monotonic() - task.started_at
+        task.adapter_wait_s = task.adapter_wait_s or time.monotonic() - task.started_at
+        if self._agent.resting.trouble is not None:
+            task.stage = "paused"
+            return
         task.stage = "work"
         task.working = True
-        self._agent.worker.work(self._work(offer, base, parts))
+        self._agent.worker.work(work_of(self._agent, task, base, parts), task.line)
         self._agent.teller.telemetry()
 
-    def _work(self, offer: Offer, base: Path, parts: dict[str, str]) -> Work:
-        plan = self._agent.jobs.plan_of(offer.job)
-        out = self._agent.folder / "work"
-        shutil.rmtree(out, ignore_errors=True)
-        out.mkdir(parents=True)
-        return Work(
-            task=offer.task,
-            role=offer.role,
-            rung=offer.rung,
-            rank=offer.rank,
-            base_folder=str(base),
-            manifest=str(self._agent.blobs.path(offer.adapter.sha256)),
-            parts=parts,
-            data=self._agent.settings.data,
-            codec=offer.codec,
-            out=str(out),
-            batch=offer.work.batch if offer.work else plan.batch if plan else 1,
-            seq_len=offer.work.seq_len if offer.work else plan.seq_len if plan else 128,
-            work=offer.work,
-            variants=offer.variants,
-        )
-
-    def _report(self, status: str) -> None:
+    def _report(self) -> None:
         task = self.current
         if task is None:
             return
@@ -172,26 +158,12 @@ class Tasks:
         task.stage = "report"
         request = self._agent.asking.new_id()
         task.requests.append(request)
-        plan = self._agent.jobs.plan_of(task.offer.job)
-        result = Result(
-            id=request,
-            session=self._agent.session,
-            task=task.offer.task,
-            job=task.offer.job,
-            round=task.offer.round,
-            status="done" if status == "done" else "failed",
-            sha256=task.update,
-            reason=task.failure,
-            train=task.finished.train if task.finished else None,
-            evaluations=task.evaluations,
-            peak_bytes=self._agent.peak_bytes(),
-            predicted_peak_bytes=plan.predicted_peak_bytes if plan else 0,
-            bytes_up=self._agent.link.bytes_up,
-            bytes_down=self._agent.link.bytes_down + self._agent.worker.fetched_bytes,
-            download_s=task.adapter_wait_s,
-            upload_s=task.upload_s,
-            upload_bytes=task.update_bytes,
-        )
+        measured_bytes = self._agent.task_peak_bytes()
+        if task.failure is None and (task.offer.work is not None or task.line.role == "infer"):
+            limit_bytes = self._agent.limit.limit_bytes
+            peak = peak_of(task.offer.task, task.line, measured_bytes, limit_bytes)
+            self._agent.peaks.add(peak)
+        result = result_of(self._agent, task, request, measured_bytes)
         self._agent.asking.ask(request, result, self._on_result, time.monotonic())
 
     def _on_result(self, reply: Reply) -> None:
@@ -210,11 +182,12 @@ class Tasks:
             self._agent.blobs.delete(task.update)
         if task.working and task.finished is None:
             self._agent.worker.replace()  # the only way to stop a step that is under way
+        (self._agent.folder / STATE_FILE).unlink(missing_ok=True)
         self._agent.teller.telemetry()
 
     # What the worker and the hub report
 
-    def on_worker(self, event: Progress | Losses | Finished) -> None:
+    def on_worker(self, event: Progress | Losses | Finished | Paused) -> None:
         """Take what the worker reports of the running task."""
         task = self.current
         if task is None or (event.task != task.offer.task and task.working):
@@ -232,6 +205,9 @@ class Tasks:
                     task.update = self._agent.blobs.put_file(Path(event.update))
                     task.update_bytes = self._agent.blobs.size(task.update) or 0
                 self.advance()
+            case Paused():
+                self._agent.worker.on_idle()
+                self._agent.setbacks.on_paused(task, event)
 
     def on_cancel(self, cancel: Cancel) -> None:
         """The hub doesn't want a task any more."""
@@ -256,11 +232,14 @@ class Tasks:
     def tick(self, now: float) -> None:
         """Give up what took too long: the hub has closed the round."""
         task = self.current
-        if task is None or now <= task.ends_at or task.uploading or task.reported:
+        if task is None or task.uploading or task.reported:
             return
-        if task.working and task.finished is None:
-            self._agent.worker.replace()
-        self.fail(f"not done within {task.offer.deadline_s:.0f} s")
+        if now > task.ends_at:
+            if task.working and task.finished is None:
+                self._agent.worker.replace()
+            trouble = self._agent.resting.trouble
+            why = f"; it rests: {trouble.reason}" if trouble is not None else ""
+            self.fail(f"not done within {task.offer.deadline_s:.0f} s{why}")
 
     def progress(self) -> TaskProgress | None:
         """Return how far the running task is."""
@@ -270,6 +249,7 @@ class Tasks:
         return TaskProgress(
             task=task.offer.task,
             stage=task.stage,
+            rung=task.line.rung,
             step=task.step,
             steps=task.steps,
             loss=task.loss,

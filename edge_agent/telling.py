@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from edge_agent.probe.machine import cores, machine
 from edge_agent.probe.process import resident_bytes
 from wire.codecs.names import CODEC_NAMES
-from wire.messages import DeviceEvent, DeviceInfo, DeviceState, Telemetry, encode
+from wire.messages import DeviceEvent, DeviceInfo, DeviceState, TaskPeak, Telemetry, encode
 from wire.messages.device import State
 from wire.version import LORIKEET_VERSION, WIRE_VERSION
 
@@ -45,6 +45,7 @@ class Teller:
             cores=cores(),
             memory_limit_bytes=agent.limit.limit_bytes,
             memory_reason=agent.limit.reason,
+            memory_enforcement=agent.worker.enforcement,
             codecs=list(CODEC_NAMES),
             data=agent.data,
             plans=agent.jobs.plans,
@@ -65,6 +66,7 @@ class Teller:
         self._next_telemetry = now + agent.settings.telemetry_s
         if not agent.welcomed:
             return
+        fares, trouble = agent.resting.conditions(), agent.resting.trouble
         message = Telemetry(
             session=agent.session,
             ts=time.time(),
@@ -73,12 +75,26 @@ class Teller:
             bytes_up=agent.link.bytes_up,
             bytes_down=agent.link.bytes_down,
             task=agent.tasks.progress(),
+            temperature_c=fares.temperature_c,
+            throttled=fares.throttled,
+            battery_percent=fares.battery_percent,
+            on_mains=fares.on_mains,
+            memory_some_avg10=fares.memory_some_avg10,
+            memory_full_avg10=fares.memory_full_avg10,
+            paused=trouble.reason if trouble is not None else None,
+            peaks=agent.peaks.told,
         )
         topic = agent.topics.telemetry(agent.settings.device)
         agent.link.publish(topic, encode(message), message.QOS)
 
-    def event(self, kind: str, detail: str) -> None:
-        """Publish something worth keeping."""
+    def event(self, kind: str, detail: str, peak: TaskPeak | None = None) -> None:
+        """Publish something worth keeping.
+
+        Args:
+            kind: last level of the topic.
+            detail: what happened.
+            peak: of what ran out of memory.
+        """
         agent = self._agent
         task = agent.tasks.current
         offer = task.offer if task else None
@@ -90,6 +106,7 @@ class Teller:
             job=offer.job if offer else None,
             round=offer.round if offer else None,
             task=offer.task if offer else None,
+            peak=peak,
         )
         topic = agent.topics.event(agent.settings.device, kind)
         agent.link.publish(topic, encode(message), message.QOS)

@@ -20,8 +20,21 @@ import msgspec
 
 from edge_agent.errors import AdapterError, AgentError, DataError, ModelError
 from edge_agent.fetch import FetchError, fetch
-from edge_agent.protocol import Command, Event, Failed, Fetch, Fetched, Progress, Ready, Warm, Work
-from edge_agent.training.errors import OutOfMemoryError, is_out_of_memory
+from edge_agent.protocol import (
+    Command,
+    Event,
+    Failed,
+    Fetch,
+    Fetched,
+    Pause,
+    Paused,
+    Progress,
+    Ready,
+    TrainLocal,
+    Warm,
+    Work,
+)
+from edge_agent.training.errors import OutOfMemoryError, PausedError, is_out_of_memory
 
 if TYPE_CHECKING:
     from edge_agent.training.task import Tasks
@@ -48,14 +61,17 @@ class Worker:
     def __init__(self, events: BinaryIO) -> None:
         self._events = events
         self._tasks: Tasks | None = None
+        self._pause: str | None = None  # name of a task
         self._told_at = 0.0
 
     def do(self, command: Command) -> None:
         """Do one command; whatever goes wrong is reported, and the worker goes on."""
-        task = command.task if isinstance(command, Work) else ""
-        failure: Failed | None = None
+        task = command.task if isinstance(command, Work | TrainLocal) else ""
+        failure: Failed | Paused | None = None
         try:
             self._do(command)
+        except PausedError as error:
+            failure = Paused(task=task, step=error.step)
         except Exception as error:
             failure = _failure(task, error)
         if failure is None:
@@ -64,6 +80,20 @@ class Worker:
         if self._tasks is not None:
             self._tasks.release()
         self.report(failure)
+
+    def on_read(self, command: Command) -> None:
+        """Take note of a command as soon as it is read, while another one is being done."""
+        match command:
+            case Pause(task=task):
+                self._pause = task
+            case Work():
+                self._pause = None  # what was asked of a task before does not hold for it again
+            case _:
+                pass
+
+    def pause_asked(self, task: str) -> bool:
+        """Return whether the running task is to be paused."""
+        return self._pause == task
 
     def report(self, event: Event) -> None:
         """Write an event; progress in the middle of a stage only a few times a second."""
@@ -76,9 +106,11 @@ class Worker:
 
     def _do(self, command: Command) -> None:
         match command:
-            case Warm():
+            case Warm(full=full):
                 self._warm()
-                self.report(Ready(runtime_bytes=_resident_bytes()))
+                if full:
+                    _import_resident()
+                self.report(Ready(runtime_bytes=_resident_bytes(), full=full))
             case Fetch():
                 downloaded = fetch(command.http, command.digest, command.folder, self._fetching)
                 self.report(
@@ -90,13 +122,18 @@ class Worker:
                 )
             case Work():
                 self._warm().run(command)
+            case TrainLocal():
+                self._warm()
+                from edge_agent.training.local import train_local
+
+                train_local(command, self.report, self.pause_asked)
 
     def _fetching(self, done: int, total: int) -> None:
         self.report(Progress(task="", stage="fetch", step=done, steps=total))
 
     def _warm(self) -> "Tasks":
         if self._tasks is None:
-            self._tasks = _import_training()(self.report)
+            self._tasks = _import_training()(self.report, self.pause_asked)
         return self._tasks
 
 
@@ -105,18 +142,12 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     sys.excepthook = lambda _, error, __: log.error("%s", describe(error))
     commands, events = _private_pipes()
-    waiting: SimpleQueue[bytes] = SimpleQueue()
-    threading.Thread(target=_read, args=(commands, waiting), daemon=True).start()
+    waiting: SimpleQueue[Command] = SimpleQueue()
     worker = Worker(events)
+    threading.Thread(target=_read, args=(commands, worker, waiting), daemon=True).start()
     while True:
-        line = waiting.get()
         try:
-            command = msgspec.json.decode(line, type=Command)
-        except msgspec.DecodeError as error:
-            log.error("a command can't be read: %s", error)
-            continue
-        try:
-            worker.do(command)
+            worker.do(waiting.get())
         except BrokenPipeError:
             return 0
 
@@ -152,31 +183,51 @@ def _private_pipes() -> tuple[BinaryIO, BinaryIO]:
     return commands, events
 
 
-def _read(commands: BinaryIO, waiting: "SimpleQueue[bytes]") -> None:
+def _read(commands: BinaryIO, worker: Worker, waiting: "SimpleQueue[Command]") -> None:
     for line in commands:
-        waiting.put(line)
+        try:
+            command = msgspec.json.decode(line, type=Command)
+        except msgspec.DecodeError as error:
+            log.error("a command can't be read: %s", error)
+            continue
+        worker.on_read(command)
+        if not isinstance(command, Pause):
+            waiting.put(command)
     os._exit(0)  # in the middle of a step, too: nobody is left to take the result
 
 
 def _import_training() -> "type[Tasks]":
-    """Import torch and what goes with it; some seconds and some 350 MB."""
+    """Import torch, and use once what it loads late; some seconds and some 230 MB."""
     import torch
 
     torch.set_num_threads(int(os.environ.get("LORIKEET_THREADS", "0")) or _cores())
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
     # PEFT 0.21 asks transformers 5 for a property that is about to go; neither is ours to mend.
     warnings.filterwarnings(
         "ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning
     )
-    from edge_agent.training.rehearse import rehearse
-    from edge_agent.training.task import Tasks, trim_heap
+    from edge_agent.training.blockwise.rehearse import rehearse
+    from edge_agent.training.code_pages import give_back_code
+    from edge_agent.training.heap import trim_heap
+    from edge_agent.training.task import Tasks
 
+    # What the rehearsal touches again is what training needs, and what is measured after it.
+    give_back_code()
     rehearse()
     trim_heap()
     return Tasks
+
+
+def _import_resident() -> None:
+    """Import transformers and PEFT on top, and use them once."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    from edge_agent.training.heap import trim_heap
+    from edge_agent.training.rehearse import rehearse
+
+    rehearse()
+    trim_heap()
 
 
 def _cores() -> int:

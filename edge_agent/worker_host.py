@@ -2,17 +2,24 @@
 
 import logging
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
+from edge_agent.limits.enforcement import Enforcement
 from edge_agent.probe.process import resident_bytes
-from edge_agent.protocol import Command, Fetch, Fetched, Ready, Warm, Work
+from edge_agent.protocol import Command, Fetch, Fetched, Pause, Ready, Warm, Work
 from edge_agent.task_run import Settings
 from edge_agent.worker_process import WorkerDied, WorkerEvent, WorkerProcess
+from wire.messages import RungPlan
 
 log = logging.getLogger(__name__)
 
 SAMPLE_S = 0.5
+#: The rungs that hold the base through transformers and PEFT; see `edge_agent.training.bases`.
+FULL_RUNGS = ("resident", "checkpointed")
+#: What those two libraries weigh, where it was not measured.
+_FULL_EXTRA_BYTES = 120_000_000
 
 
 class WorkerHost:
@@ -22,6 +29,9 @@ class WorkerHost:
         settings: threads and idle time.
         folder: the agent's state folder, for the worker's log.
         deliver: takes the worker's events.
+        limit_bytes: for the whole agent, as it is planned with: the watchdog's.
+        enforcement: holds a worker to its share where somebody set a limit.
+        hard_bytes: that limit; None where nobody did.
     """
 
     def __init__(
@@ -29,19 +39,29 @@ class WorkerHost:
         settings: Settings,
         folder: Path,
         deliver: Callable[[WorkerEvent | WorkerDied], None],
+        *,
+        limit_bytes: int,
+        enforcement: Enforcement,
+        hard_bytes: int | None,
     ) -> None:
         self._settings = settings
         self._folder = folder
         self._deliver = deliver
+        self._limit_bytes = limit_bytes
+        self._enforcement = enforcement
+        self._hard_bytes = hard_bytes
         self._process: WorkerProcess | None = None
+        self._full = False  # the present process has imported transformers and PEFT
         self._past_peak_bytes = 0
+        self._past_task_peak_bytes = 0
         self._next_sample = 0.0
         self._idle_since: float | None = None
         self._warming = False
         self._fetching: str | None = None
+        self._killed_for_memory = False
+        self._kills = 0  # that the kernel had counted when the present process began
         self.runtime_bytes = 0  # of a warm worker before any task; 0 until it was measured
         self.fetched_bytes = 0
-        self.killed_for_memory = False
 
     @property
     def pid(self) -> int | None:
@@ -55,6 +75,32 @@ class WorkerHost:
     def peak_bytes(self) -> int:
         """Greatest resident memory of any worker of this agent."""
         return max(self._past_peak_bytes, self._process.peak_bytes if self._process else 0)
+
+    @property
+    def task_peak_bytes(self) -> int:
+        """Greatest resident memory since the last `work`."""
+        if self._process is None:
+            return self._past_task_peak_bytes
+        return self._process.task_peak_bytes
+
+    @property
+    def warming(self) -> bool:
+        """Whether the worker imports what it needs, to be measured."""
+        return self._warming
+
+    @property
+    def enforcement(self) -> str:
+        """What keeps the worker within its memory."""
+        return self._enforcement.kind
+
+    def begin(self) -> None:
+        """Make ready to hold workers to their share; `close` ends it."""
+        self._enforcement.begin()
+
+    def close(self) -> None:
+        """End the worker for good."""
+        self.stop()
+        self._enforcement.close()
 
     def base_folder(self, digest: str) -> Path | None:
         """Return where a base is, if it is complete."""
@@ -73,10 +119,33 @@ class WorkerHost:
             self._fetching = command.digest
             self._send(command)
 
-    def work(self, command: Work) -> None:
-        """Let the worker do a task."""
+    def work(self, command: Work, line: RungPlan) -> None:
+        """Let the worker do a task.
+
+        Args:
+            command: the task.
+            line: on which it is done.
+        """
         self._idle_since = None
-        self._send(command)
+        self.make_room(line)
+        if self._process is not None and self._hard_bytes is not None:
+            self._enforcement.adjust(self._share_bytes(self._hard_bytes))
+        process = self._started()
+        process.begin_task()
+        self._full = self._full or line.rung in FULL_RUNGS
+        process.send(command)
+
+    def make_room(self, line: RungPlan) -> None:
+        """End a worker that holds libraries which a task can't use, where memory is short."""
+        room_bytes = self._limit_bytes - line.predicted_peak_bytes
+        if self._full and line.rung not in FULL_RUNGS and room_bytes < _FULL_EXTRA_BYTES:
+            log.info("rung %s gets a worker without transformers and PEFT", line.rung)
+            self.stop()
+
+    def pause(self, task: str) -> None:
+        """Ask the worker to let go of its task once a step ends; `Paused` follows."""
+        if self._process is not None:
+            self._process.send(Pause(task=task))
 
     def on_ready(self, event: Ready) -> None:
         self._warming = False
@@ -92,15 +161,25 @@ class WorkerHost:
         if self._process is not None:
             self._process.sample()
 
+    def ran_out(self, code: int) -> bool:
+        """Return whether a worker that ended with this code was killed for its memory.
+
+        A signal 9 that nobody here sent is the kernel's, for all that can be known.
+        """
+        counted = self._enforcement.kills() > self._kills
+        return self._killed_for_memory or counted or code == -signal.SIGKILL
+
     def on_death(self) -> None:
         """The process is gone; the next command starts another."""
         if self._process is not None:
             self._past_peak_bytes = self.peak_bytes
+            self._past_task_peak_bytes = self._process.task_peak_bytes
             self._process.stop()
         self._process = None
+        self._full = False
         self._warming = False
         self._fetching = None
-        self.killed_for_memory = False
+        self._killed_for_memory = False
 
     def replace(self) -> None:
         """End the worker in the middle of its task; the next command starts another."""
@@ -115,15 +194,15 @@ class WorkerHost:
             self._process.stop()
             self.on_death()
 
-    def tick(self, now: float, *, busy: bool, limit_bytes: int) -> None:
+    def tick(self, now: float, *, busy: bool) -> None:
         """Sample the memory; end a worker that exceeds it, or that idled for long."""
         if self._process is None or now < self._next_sample:
             return
         self._next_sample = now + SAMPLE_S
         used = self._process.sample() + (resident_bytes(os.getpid()) or 0)
-        if used > limit_bytes and not self.killed_for_memory and not self._warming:
-            log.warning("%d bytes are used of %d; ending the worker", used, limit_bytes)
-            self.killed_for_memory = True
+        if used > self._limit_bytes and not self._killed_for_memory and not self._warming:
+            log.warning("%d bytes are used of %d; ending the worker", used, self._limit_bytes)
+            self._killed_for_memory = True
             self._process.kill()
             return
         if busy or self._warming or self._fetching:
@@ -135,8 +214,17 @@ class WorkerHost:
             self.stop()
 
     def _send(self, command: Command) -> None:
+        self._started().send(command)
+
+    def _started(self) -> WorkerProcess:
         if self._process is None:
             self._process = WorkerProcess(
                 self._settings.threads, self._folder / "worker.log", self._deliver
             )
-        self._process.send(command)
+            self._kills = self._enforcement.kills()
+            if self._hard_bytes is not None:  # before the first command, it imports nothing
+                self._enforcement.hold(self._process.pid, self._share_bytes(self._hard_bytes))
+        return self._process
+
+    def _share_bytes(self, hard_bytes: int) -> int:
+        return max(0, hard_bytes - (resident_bytes(os.getpid()) or 0))

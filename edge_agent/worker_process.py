@@ -10,7 +10,8 @@ from typing import IO
 
 import msgspec
 
-from edge_agent.probe.process import peak_bytes, resident_bytes
+from edge_agent.limits.victim import offer_to_killer
+from edge_agent.probe.process import forget_peak, peak_bytes, resident_bytes
 from edge_agent.protocol import Command, Event
 from edge_agent.worker_env import worker_environment
 
@@ -34,14 +35,23 @@ class WorkerDied(msgspec.Struct, frozen=True):
 
 
 class WorkerProcess:
-    """One worker; ended for good by `stop` or by its own death."""
+    """One worker; ended for good by `stop` or by its own death.
+
+    Attributes:
+        pid: of the process.
+        resident_bytes: when it was last looked at.
+        peak_bytes: the greatest ever seen.
+        task_peak_bytes: the greatest since `begin_task`.
+    """
 
     def __init__(
         self, threads: int, log_file: Path, deliver: Callable[[WorkerEvent | WorkerDied], None]
     ) -> None:
         self._deliver = deliver
         self.peak_bytes = 0
+        self.task_peak_bytes = 0
         self.resident_bytes = 0
+        self._kernel_s_peak = True  # whether the kernel's own peak is the running task's
         with log_file.open("ab") as errors:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "edge_agent.worker"],
@@ -56,6 +66,7 @@ class WorkerProcess:
         self._stdin: IO[bytes] = self._process.stdin
         self._stdout: IO[bytes] = self._process.stdout
         self.pid = self._process.pid
+        offer_to_killer(self.pid)
         self._reader = threading.Thread(target=self._read, name="worker-reader", daemon=True)
         self._reader.start()
 
@@ -70,8 +81,17 @@ class WorkerProcess:
     def sample(self) -> int:
         """Measure the worker's memory; return what is resident, in bytes."""
         self.resident_bytes = resident_bytes(self.pid) or 0
-        self.peak_bytes = max(self.peak_bytes, peak_bytes(self.pid) or 0, self.resident_bytes)
+        greatest = max(self.resident_bytes, peak_bytes(self.pid) or 0)
+        self.peak_bytes = max(self.peak_bytes, greatest)
+        seen = greatest if self._kernel_s_peak else self.resident_bytes
+        self.task_peak_bytes = max(self.task_peak_bytes, seen)
         return self.resident_bytes
+
+    def begin_task(self) -> None:
+        """Measure the peak anew from here."""
+        self.sample()
+        self._kernel_s_peak = forget_peak(self.pid)
+        self.task_peak_bytes = self.resident_bytes
 
     def kill(self) -> None:
         """End it now; `WorkerDied` follows."""

@@ -12,7 +12,7 @@ from hub.api.control import (
     Member,
     Round,
 )
-from hub.fleet.sessions import Device
+from hub.fleet.sessions import RESTS, Device
 from hub.rounds.job_run import JobRun
 from hub.rounds.summary import MemberSummary, RoundSummary, Summary, summary
 from hub.store.database import EventRow
@@ -104,11 +104,17 @@ def device_summary(device: Device) -> DeviceSummary:
         state=device.state,
         seen_ts=device.last_seen,
         memory_limit_bytes=info.memory_limit_bytes if info else None,
-        reason=next((p.reason for p in info.plans.values() if p.role == "none"), None)
-        if info
-        else None,
+        reason=_reason(device),
         roles={job: _role(plan) for job, plan in info.plans.items()} if info else {},
     )
+
+
+def _reason(device: Device) -> str | None:
+    """Return why a device does nothing now, or can do nothing."""
+    if device.state in RESTS:
+        return device.state_reason
+    plans = device.info.plans.values() if device.info else ()
+    return next((plan.reason for plan in plans if plan.role == "none"), None)
 
 
 def _role(plan: RungPlan) -> str:

@@ -15,9 +15,9 @@ import msgspec
 
 from hub.errors import ConfigError, ModelError
 from hub.hash_cache import HashCache
-from hub.safetensors_header import bytes_by_dtype
 from wire.errors import MalformedError
 from wire.messages import BaseRef, ModelShape
+from wire.safetensors_header import bytes_by_dtype
 from wire.shape import shape_of, target_modules
 
 #: What a model's folder may hold that a device needs. Pickles (.bin, .pt) are never served.

@@ -22,7 +22,9 @@ from msgspec import inspect
 import edge_agent.cli
 import hub.cli
 from edge_agent.errors import DataError
+from edge_agent.pausing import Comfort, find
 from edge_agent.planner import choose, ladder
+from edge_agent.probe.conditions import Conditions
 from edge_agent.training.data import count
 from hub.api import control
 from hub.api.app import create_app
@@ -540,6 +542,20 @@ def test_the_reason_of_role_none_is_quoted_as_it_reads() -> None:
     chosen = choose(ladder(shape, knobs, 100_000_000, 400_000_000))
     assert chosen.role == "none"
     assert is_quoted(chosen.reason)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"temperature_c": 91.0}, {"battery_percent": 7.0}, {"memory_full_avg10": 60.0}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_the_reason_for_which_a_device_rests_is_quoted_as_it_reads(
+    changes: dict[str, float],
+) -> None:
+    well = Conditions(50.0, 95.0, False, 80.0, False, 0.0, 0.0)
+    trouble = find(msgspec.structs.replace(well, **changes), 0.04, Comfort(), resting=False)
+    assert trouble is not None
+    assert is_quoted(trouble.reason)
 
 
 def test_the_reason_for_which_a_job_waits_is_quoted_as_it_reads() -> None:

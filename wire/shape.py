@@ -85,6 +85,21 @@ def shape_of(config: Mapping[str, Any], weight_bytes: int) -> ModelShape:
     )
 
 
+def linear_shapes(shape: ModelShape) -> list[tuple[int, int]]:
+    """Return (out, in) of each linear layer of a block, in the model's own order.
+
+    Args:
+        shape: of a known family; another one's layers are taken to be Llama's.
+    """
+    family = _FAMILIES.get(shape.model_type, _FAMILIES["llama"])
+    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    hidden, mlp = shape.hidden_size, shape.mlp_size
+    if family.fused:
+        return [(hidden, queries), (queries + 2 * keys, hidden), (2 * mlp, hidden), (hidden, mlp)]
+    attention = [(queries, hidden), (keys, hidden), (keys, hidden), (hidden, queries)]
+    return [*attention, (mlp, hidden), (mlp, hidden), (hidden, mlp)]
+
+
 def target_modules(config: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     """Return every linear layer of the blocks, which is what PEFT calls ``all-linear``.
 

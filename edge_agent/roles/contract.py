@@ -1,14 +1,8 @@
-"""What a role is: how the global adapter stands in the model, and what of it is trained."""
+"""What a role is: which part of the global adapter it trains, on which rungs."""
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Protocol
 
-from edge_agent.training.adapter import PlacedAdapter
-from edge_agent.training.base import Base
-from edge_agent.training.tokens import Row
-from wire.manifest import AdapterManifest
-from wire.messages import LocalWork, TrainMetrics
+from edge_agent.training.contract import Trained
 
 
 class Role(Protocol):
@@ -16,28 +10,23 @@ class Role(Protocol):
 
     Attributes:
         name: as it stands in offers.
-        rungs: of the memory ladder that this role can be done on.
+        rungs: of the memory ladder that this role can be done on, the best first.
         trains: whether a task of this role may end with an update.
+        weight_decay: of AdamW.
     """
 
     name: str
     rungs: tuple[str, ...]
     trains: bool
+    weight_decay: float
 
-    def place(
-        self, base: Base, manifest: AdapterManifest, parts: Mapping[str, Path], rank: int
-    ) -> PlacedAdapter:
-        """Put the global adapter into the base model.
+    def trained(self, rung: str, rank: int) -> Trained:
+        """Return what a task of this role trains.
+
+        Args:
+            rung: of `rungs`.
+            rank: as offered.
 
         Raises:
-            AdapterError: it does not fit the base, the rank or the role.
+            AdapterError: the rank makes no sense for the role.
         """
-
-    def train(
-        self,
-        placed: PlacedAdapter,
-        rows: Sequence[Row],
-        work: LocalWork,
-        on_step: Callable[[int, float], None],
-    ) -> TrainMetrics | None:
-        """Train in place; None for a role without training."""

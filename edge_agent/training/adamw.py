@@ -13,10 +13,13 @@ class AdamW:
     """The optimiser's state for some parameters.
 
     Args:
-        parameters: each with a gradient at every `step`.
+        parameters: float32, each with a gradient at every `step`, which may be narrower.
         weight_decay: λ, decoupled from the gradient.
         betas: β₁ and β₂.
         epsilon: ε.
+
+    Attributes:
+        steps: how many were taken: t of the paper.
     """
 
     def __init__(
@@ -32,7 +35,11 @@ class AdamW:
         self._weight_decay = weight_decay
         self._betas = betas
         self._epsilon = epsilon
-        self._steps = 0
+        self.steps = 0
+
+    def moments(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Return m and v of each parameter, in their order; whoever changes them changes these."""
+        return list(zip(self._first, self._second, strict=True))
 
     @torch.no_grad()
     def step(self, lr: float, clip: float) -> None:
@@ -43,15 +50,15 @@ class AdamW:
             clip: the greatest norm of all gradients together; larger ones are scaled down to it.
         """
         gradients = [value.grad for value in self._parameters if value.grad is not None]
-        norm = torch.sqrt(sum((g.square().sum() for g in gradients), start=torch.zeros(())))
+        norm = torch.sqrt(sum((g.float().square().sum() for g in gradients), start=torch.zeros(())))
         scale = float(torch.clamp(clip / (norm + 1e-6), max=1.0))
-        self._steps += 1
+        self.steps += 1
         beta1, beta2 = self._betas
-        bias1, bias2 = 1 - beta1**self._steps, 1 - beta2**self._steps
+        bias1, bias2 = 1 - beta1**self.steps, 1 - beta2**self.steps
         for value, first, second in zip(self._parameters, self._first, self._second, strict=True):
             if value.grad is None:
                 continue
-            gradient = value.grad.mul_(scale)
+            gradient = value.grad.to(value.dtype).mul_(scale)
             value.mul_(1 - lr * self._weight_decay)
             first.lerp_(gradient, 1 - beta1)
             second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)

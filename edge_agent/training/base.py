@@ -1,15 +1,20 @@
 """The frozen base model: a Hugging Face folder, read from disk only and never from a pickle."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from torch import nn
+from transformers import AutoModelForCausalLM
 
-from edge_agent.errors import ModelError
+from edge_agent.errors import AdapterError, ModelError
+from edge_agent.training.adapter import PlacedAdapter, place
+from edge_agent.training.contract import Trained
 from edge_agent.training.errors import is_out_of_memory
+from edge_agent.training.lowrank import remove
+from edge_agent.training.start import Start
+from edge_agent.training.tokenizer import load_tokenizer
 from edge_agent.training.tokens import Encoder
 from wire.errors import MalformedError
 from wire.shape import target_modules
@@ -17,25 +22,52 @@ from wire.shape import target_modules
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
-@dataclass(frozen=True)
-class Base:
-    """A base model in memory, and its tokenizer.
+class ResidentBase:
+    """A base model in memory, every parameter frozen, dropout off; and its tokenizer.
 
-    Attributes:
+    Args:
         folder: where it was read from.
-        model: float32 on the CPU, every parameter frozen, dropout off.
+        model: of transformers.
         encoder: text to token ids.
         targets: linear layers that LoRA may adapt, (out, in) by module path.
     """
 
-    folder: Path
-    model: Any
-    encoder: Encoder
-    targets: dict[str, tuple[int, int]]
+    def __init__(
+        self, folder: Path, model: Any, encoder: Encoder, targets: dict[str, tuple[int, int]]
+    ) -> None:
+        self.folder = folder
+        self.model = model
+        self.encoder = encoder
+        self.targets = targets
+        self.hidden_size = int(model.config.hidden_size)
+
+    def place(self, start: Start, trained: Trained) -> PlacedAdapter:
+        """Put an adapter in place of the one that was there.
+
+        Raises:
+            AdapterError: see `edge_agent.training.contract.Base`.
+        """
+        if trained.core or trained.prefix:
+            raise AdapterError("cores and prefixes are trained on streamed rungs only.")
+        return place(self.model, self.targets, start, trained)
+
+    def clear(self) -> None:
+        """Take the adapter out."""
+        remove(self.model)
+
+    def close(self) -> None:
+        """Nothing but memory is held."""
 
 
-def load_base(folder: Path) -> Base:
+def load_base(
+    folder: Path, *, dtype: torch.dtype = torch.float32, checkpointed: bool = False
+) -> ResidentBase:
     """Load a base model and its tokenizer.
+
+    Args:
+        folder: in Hugging Face's layout.
+        dtype: of weights and activations.
+        checkpointed: recompute activations in the backward pass instead of keeping them.
 
     Raises:
         ModelError: the folder lacks a file, or a file does not make a causal language model of a
@@ -46,16 +78,14 @@ def load_base(folder: Path) -> Base:
         pickled = sorted(path.name for path in folder.glob("*.bin"))
         hint = f" {pickled[0]} is a pickle and never read; convert it." if pickled else ""
         raise ModelError(f"{folder} has no weights: neither {' nor '.join(_WEIGHTS)}.{hint}")
+    encoder = Encoder(load_tokenizer(folder))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
-            dtype=torch.float32,
+            dtype=dtype,
         )
     except Exception as error:
         # transformers raises whatever the parser of the broken file raises.
@@ -67,7 +97,25 @@ def load_base(folder: Path) -> Base:
         ) from error
     model.requires_grad_(False)
     model.eval()
-    return Base(folder, model, Encoder(tokenizer), targets)
+    if checkpointed:
+        _recompute(model)
+    return ResidentBase(folder, model, encoder, targets)
+
+
+def _recompute(model: Any) -> None:
+    """Keep block inputs only (Chen et al., 2016, arXiv 1604.06174)."""
+    # transformers 5.23 renamed it.
+    enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+    enable({"use_reentrant": False})
+    # It also asks for the embeddings' gradients, which only the reentrant way needs.
+    model.disable_input_require_grads()
+    # transformers recomputes in training mode only; the dropouts of that mode stay off.
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.0
 
 
 def target_modules_of(folder: Path) -> dict[str, tuple[int, int]]:

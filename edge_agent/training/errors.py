@@ -11,6 +11,14 @@ class DivergedError(AgentError):
     """The loss is not a number any more; a smaller learning rate may do."""
 
 
+class PausedError(AgentError):
+    """The supervisor asked for a pause. No fault: the task can be resumed."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"paused after step {step}.")
+        self.step = step
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error is torch's or Python's way to say that memory is short.
 

@@ -2,11 +2,9 @@
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 
 from edge_agent.errors import AdapterError
-from edge_agent.training.adapter import PlacedAdapter
-from edge_agent.training.loss import Loss, evaluate_loss
+from edge_agent.training.contract import VARIANTS, Loss, Placed
 from edge_agent.training.tokens import Row, padded
 from wire.messages import Evaluation
 
@@ -14,8 +12,6 @@ from wire.messages import Evaluation
 MAX_TOKENS = 8_192
 #: Rows at a time: it changes no loss, only memory. The planner counts on it.
 MAX_ROWS = 4
-
-VARIANTS = ("base", "adapter", "without_prompt")
 
 
 def capped(rows: Sequence[Row], tokens: int = MAX_TOKENS) -> list[Row]:
@@ -30,7 +26,7 @@ def capped(rows: Sequence[Row], tokens: int = MAX_TOKENS) -> list[Row]:
 
 
 def evaluate(
-    placed: PlacedAdapter,
+    placed: Placed,
     rows: Sequence[Row],
     variants: Sequence[str],
     batch: int,
@@ -61,19 +57,14 @@ def evaluate(
     return found
 
 
-def _loss(placed: PlacedAdapter, rows: Sequence[Row], variant: str, batch: int) -> Loss:
+def _loss(placed: Placed, rows: Sequence[Row], variant: str, batch: int) -> Loss:
     if variant not in VARIANTS:
         raise AdapterError(
             f"variant is {variant!r}; known here are {', '.join(VARIANTS)}. Update the agent."
         )
-    prompt = placed.prompt.detach() if placed.prompt is not None else None
     total, tokens = 0.0, 0
-    with ExitStack() as stack:
-        if variant == "base":
-            stack.enter_context(placed.without_factors())
-        for at in range(0, len(rows), batch):
-            ids, labels = padded(rows[at : at + batch])
-            front = prompt if variant == "adapter" else None
-            loss = evaluate_loss(placed.model, front, ids, labels)
-            total, tokens = total + loss.total, tokens + loss.tokens
+    for at in range(0, len(rows), batch):
+        ids, labels = padded(rows[at : at + batch])
+        loss = placed.evaluate_loss(ids, labels, variant)
+        total, tokens = total + loss.total, tokens + loss.tokens
     return Loss(total, tokens)

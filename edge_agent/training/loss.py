@@ -4,22 +4,16 @@ The head is applied to a few hundred positions at a time and differentiated at o
 logits (positions x vocabulary) never set the peak. The sum of the parts is the usual loss exactly.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
 
+from edge_agent.training.contract import Loss
 from edge_agent.training.tokens import IGNORED
 
 #: Positions times vocabulary of one piece; 4 MiB in float32. The planner counts on it.
 PIECE_LOGITS = 2**20
-
-
-class Loss(NamedTuple):
-    """A sum over positions, so that pieces and batches may be added up."""
-
-    total: float
-    tokens: int
 
 
 def evaluate_loss(
@@ -73,7 +67,7 @@ def _predicting(
     front = 0
     if prompt is not None:
         front = len(prompt)
-        embedded = torch.cat([prompt.expand(len(ids), -1, -1), embedded], dim=1)
+        embedded = torch.cat([prompt.to(embedded.dtype).expand(len(ids), -1, -1), embedded], dim=1)
     decoder = getattr(model, model.base_model_prefix)
     states = decoder(inputs_embeds=embedded, use_cache=False).last_hidden_state
     rows, places = torch.nonzero(labels[:, 1:] != IGNORED, as_tuple=True)
@@ -86,7 +80,7 @@ def _pieces(model: Any, positions: int) -> list[slice]:
 
 
 def _head_loss(model: Any, states: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    logits = model.get_output_embeddings()(states)
+    logits = model.get_output_embeddings()(states).float()
     cap = getattr(model.config, "final_logit_softcapping", None)
     if cap is not None:  # Gemma 2, arXiv 2408.00118, section 2
         logits = torch.tanh(logits / cap) * cap

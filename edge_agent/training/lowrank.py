@@ -33,8 +33,10 @@ class LowRankLinear(Linear):  # type: ignore[misc]  # PEFT has no complete annot
         flat = result.view(-1, result.shape[-1])
         for name in (TRAINED, REST):
             if name in self.lora_A:
-                inner = nn.functional.linear(x, self.lora_A[name].weight)  # (..., r)
-                flat.addmm_(inner.view(-1, inner.shape[-1]), self.lora_B[name].weight.T)
+                down = self.lora_A[name].weight.to(x.dtype)
+                up = self.lora_B[name].weight.to(x.dtype)
+                inner = nn.functional.linear(x, down)  # (..., r)
+                flat.addmm_(inner.view(-1, inner.shape[-1]), up.T)
         return result
 
 
@@ -50,6 +52,9 @@ def inject(model: Any, adapter: str, rank: int, targets: list[str]) -> None:
     del model.peft_config
     for layer in layers(model).values():
         layer.requires_grad_(False)
+        # PEFT gives new factors the base's type; what is trained stays in float32.
+        layer.lora_A[adapter].float()
+        layer.lora_B[adapter].float()
 
 
 def layers(model: Any) -> dict[str, LowRankLinear]:

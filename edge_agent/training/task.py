@@ -2,31 +2,30 @@
 
 import ctypes
 import gc
+import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+import msgspec
 
 from edge_agent.errors import AdapterError, AgentError, DataError
 from edge_agent.protocol import Event, Finished, Losses, Progress, Work
 from edge_agent.roles import catalogue
 from edge_agent.roles.contract import Role
-from edge_agent.training.adapter import PlacedAdapter
-from edge_agent.training.base import Base, load_base
-from edge_agent.training.data import draw
-from edge_agent.training.evaluate import MAX_TOKENS, evaluate
-from edge_agent.training.lowrank import remove
+from edge_agent.training.bases import kind_of, open_base
+from edge_agent.training.checkpoint import Checkpoint
+from edge_agent.training.contract import Base, Placed
+from edge_agent.training.drawn import held_out_rows, training_rows
+from edge_agent.training.errors import PausedError
+from edge_agent.training.evaluate import evaluate
+from edge_agent.training.start import PackedStart
+from edge_agent.training.train import train
 from wire.codecs import by_name
 from wire.errors import MalformedError
 from wire.manifest import AdapterManifest
 from wire.messages import LocalWork, TrainMetrics
 from wire.tensors import pack
-
-#: How much text is drawn for each token that is needed; more than tokenizers put into one.
-_CHARACTERS_PER_TOKEN = 5
-#: However long the task: the text and its tokens must not weigh on the planner's sum.
-_MAX_CHARACTERS = 2_000_000
-#: The held-out choice is the same in every round, or losses could not be compared.
-_HELD_OUT_SEED = 0
 
 
 class Tasks:
@@ -34,17 +33,21 @@ class Tasks:
 
     Args:
         report: takes progress and results.
+        pause_asked: whether a task, by its name, is to be paused.
     """
 
-    def __init__(self, report: Callable[[Event], None]) -> None:
+    def __init__(self, report: Callable[[Event], None], pause_asked: Callable[[str], bool]) -> None:
         self._report = report
+        self._pause_asked = pause_asked
         self._base: Base | None = None
+        self._held = ("", "")  # path and kind of the base
         self._began = 0.0
 
     def run(self, work: Work) -> None:
         """Do a task; `Finished` is reported last.
 
         Raises:
+            PausedError: between two steps, because that was asked for.
             AgentError: it can't be done; the next one can.
         """
         try:
@@ -55,7 +58,7 @@ class Tasks:
     def release(self) -> None:
         """Give back everything but the base model."""
         if self._base is not None:
-            remove(self._base.model)
+            self._base.clear()
         gc.collect()
         trim_heap()
 
@@ -63,33 +66,39 @@ class Tasks:
         self._began = time.monotonic()
         role = _role(work)
         self._report(Progress(task=work.task, stage="load"))
-        base = self._warm_base(Path(work.base_folder))
-        placed = role.place(base, _manifest(work), _paths(work), work.rank)
+        base = self._warm_base(work.base_folder, work.rung)
+        metrics = update = None
+        start = PackedStart(_manifest(work), _paths(work))
+        placed = base.place(start, role.trained(work.rung, work.rank))
         if work.variants:
             self._evaluate(work, base, placed)
-        metrics = update = None
         if work.work is not None and role.trains:
             metrics = self._train(work, work.work, role, base, placed)
             update = self._pack(work, work.work, placed)
         self._report(Finished(task=work.task, update=update, train=metrics))
 
-    def _warm_base(self, folder: Path) -> Base:
-        if self._base is None or self._base.folder != folder:
+    def _warm_base(self, path: str, rung: str) -> Base:
+        wanted = (path, kind_of(rung))
+        if self._base is None or self._held != wanted:
+            if self._base is not None:
+                self._base.close()
             self._base = None  # two bases would not fit
-            self._base = load_base(folder)
+            self._base = open_base(Path(path), rung)
+            self._held = wanted
         return self._base
 
-    def _evaluate(self, work: Work, base: Base, placed: PlacedAdapter) -> None:
+    def _evaluate(self, work: Work, base: Base, placed: Placed) -> None:
         total = len(work.variants)
 
         def on_variant(done: int) -> None:
             self._report(Progress(task=work.task, stage="evaluate", step=done, steps=total))
+            if done < total and self._pause_asked(work.task):
+                raise PausedError(0)
 
         on_variant(0)
-        examples = draw(work.data, "held_out", MAX_TOKENS * _CHARACTERS_PER_TOKEN, _HELD_OUT_SEED)
-        if not examples and work.work is None:
+        rows = held_out_rows(base.encoder, work.data, work.seq_len)
+        if not rows and work.work is None:
             raise DataError("no example is in the held-out tenth. Add more text.")
-        rows = base.encoder.rows(examples, work.seq_len)
         losses = evaluate(placed, rows, work.variants, work.batch, on_variant)
         self._report(Losses(task=work.task, evaluations=losses))
 
@@ -99,12 +108,9 @@ class Tasks:
         local: LocalWork,
         role: Role,
         base: Base,
-        placed: PlacedAdapter,
-    ) -> TrainMetrics | None:
-        tokens = local.steps * local.batch * local.seq_len
-        characters = min(tokens * _CHARACTERS_PER_TOKEN, _MAX_CHARACTERS)
-        examples = draw(work.data, "train", characters, local.seed)
-        rows = base.encoder.rows(examples, local.seq_len)
+        placed: Placed,
+    ) -> TrainMetrics:
+        rows = training_rows(base.encoder, work.data, local)
         load_s = time.monotonic() - self._began
 
         def on_step(step: int, loss: float | None) -> None:
@@ -113,9 +119,15 @@ class Tasks:
             )
 
         on_step(0, None)
-        metrics = role.train(placed, rows, local, on_step)
-        if metrics is None:
-            return None
+        metrics = train(
+            placed,
+            rows,
+            local,
+            role.weight_decay,
+            on_step,
+            checkpoint=_checkpoint(work),
+            pause_asked=lambda: self._pause_asked(work.task),
+        )
         return TrainMetrics(
             steps=metrics.steps,
             tokens=metrics.tokens,
@@ -125,7 +137,7 @@ class Tasks:
             load_s=load_s,
         )
 
-    def _pack(self, work: Work, local: LocalWork, placed: PlacedAdapter) -> str:
+    def _pack(self, work: Work, local: LocalWork, placed: Placed) -> str:
         self._report(Progress(task=work.task, stage="pack"))
         try:
             packed = pack(placed.update(), by_name(work.codec), local.seed)
@@ -158,6 +170,15 @@ def _role(work: Work) -> Role:
             f"optimizer is {work.work.optimizer!r}; known here is adamw. Update the agent."
         )
     return role
+
+
+def _checkpoint(work: Work) -> Checkpoint | None:
+    """Return where the task's state is kept. Another rung may go on with it, other work may not."""
+    if work.checkpoint is None:
+        return None
+    adapter = hashlib.sha256(Path(work.manifest).read_bytes()).hexdigest()
+    what = msgspec.json.encode(work.work).decode()
+    return Checkpoint(Path(work.checkpoint), work.task, work.role, str(work.rank), adapter, what)
 
 
 def _manifest(work: Work) -> AdapterManifest:

@@ -9,12 +9,12 @@ import random
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from edge_agent.errors import DataError
 from edge_agent.training.data import Example
+from edge_agent.training.tokenizer import Tokenizer
 
 #: The label of a position on which no loss is taken (PyTorch's cross entropy skips it).
 IGNORED = -100
@@ -36,11 +36,11 @@ class Row:
 class Encoder:
     """A tokenizer's rules: chat template if it has one, special tokens where it sets them."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        begin = tokenizer.bos_token_id
-        self._start = [begin] if begin is not None and begin in tokenizer("").input_ids else []
-        self._end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+        begin, end = tokenizer.bos_id, tokenizer.eos_id
+        self._start = [begin] if begin is not None and tokenizer.adds_bos else []
+        self._end = [] if end is None else [end]
 
     def rows(self, examples: Sequence[Example], seq_len: int) -> list[Row]:
         """Return the examples as rows, in their order; a last piece of joined text may be short.
@@ -56,7 +56,7 @@ class Encoder:
         joined = array("i")
         for example in examples:
             if example.prompt is None:
-                joined.extend(self._start + self._ids(example.text) + self._end)
+                joined.extend(self._start + self._tokenizer.ids(example.text) + self._end)
             else:
                 rows.append(self._answer(example.prompt, example.text, seq_len))
             while len(joined) >= seq_len:
@@ -71,28 +71,33 @@ class Encoder:
             )
         return usable
 
-    def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False).input_ids
-        return ids
+    def release(self) -> None:
+        """Give back the memory of the vocabulary; the next `rows` reads it again."""
+        self._tokenizer.release()
 
     def _answer(self, prompt: str, response: str, seq_len: int) -> Row:
-        if self._tokenizer.chat_template:
-            asked, answered = self._chat(prompt, response)
-            question, answer = self._ids(asked), self._ids(answered)
+        ids_of = self._tokenizer.ids
+        chat = self._chat(prompt, response)
+        if chat is not None:
+            question, answer = ids_of(chat[0]), ids_of(chat[1])
         else:
-            question = self._start + self._ids(prompt + "\n")
-            answer = self._ids(response) + self._end
+            question = self._start + ids_of(prompt + "\n")
+            answer = ids_of(response) + self._end
         ids = (question + answer)[:seq_len]
         labels = ([IGNORED] * len(question) + answer)[:seq_len]
         return Row(array("i", ids), array("i", labels))
 
-    def _chat(self, prompt: str, response: str) -> tuple[str, str]:
-        """Return what the model sees before it answers, and the answer as the template ends it."""
-        turns = [{"role": "user", "content": prompt}]
-        render = self._tokenizer.apply_chat_template
-        asked: str = render(turns, tokenize=False, add_generation_prompt=True)
-        turns.append({"role": "assistant", "content": response})
-        whole: str = render(turns, tokenize=False)
+    def _chat(self, prompt: str, response: str) -> tuple[str, str] | None:
+        """Return what the model sees before it answers, and the answer as the template ends it.
+
+        Returns:
+            None where there is no template.
+        """
+        turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+        asked = self._tokenizer.chat(turns[:1], add_generation_prompt=True)
+        whole = self._tokenizer.chat(turns, add_generation_prompt=False)
+        if asked is None or whole is None:
+            return None
         if whole.startswith(asked):
             return asked, whole[len(asked) :]
         return asked, response + (self._tokenizer.eos_token or "")

@@ -3,12 +3,15 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from itertools import islice
+
+import torch
 
 from edge_agent.errors import DataError
 from edge_agent.training.adamw import AdamW
-from edge_agent.training.adapter import PlacedAdapter
-from edge_agent.training.errors import DivergedError
-from edge_agent.training.loss import backward_loss
+from edge_agent.training.checkpoint import Checkpoint, Done
+from edge_agent.training.contract import Placed
+from edge_agent.training.errors import DivergedError, PausedError
 from edge_agent.training.tokens import Row, batches
 from wire.messages import LocalWork, TrainMetrics
 
@@ -17,11 +20,14 @@ _WARMUP_STEPS = 3
 
 
 def train(
-    placed: PlacedAdapter,
+    placed: Placed,
     rows: Sequence[Row],
     work: LocalWork,
     weight_decay: float,
     on_step: Callable[[int, float], None],
+    *,
+    checkpoint: Checkpoint | None = None,
+    pause_asked: Callable[[], bool] = lambda: False,
 ) -> TrainMetrics:
     """Train what is to be trained, in place.
 
@@ -31,36 +37,63 @@ def train(
         work: steps, batch, learning rate and seed.
         weight_decay: of AdamW.
         on_step: told the number of steps done and the last one's mean loss per token.
+        checkpoint: where the state is kept now and then, and taken up from if there is one.
+        pause_asked: looked at between steps.
 
     Raises:
         DataError: no rows.
         DivergedError: the loss is NaN or infinite.
+        PausedError: after the state was saved; the same call goes on from there.
     """
     if not rows:
         raise DataError("there is no row to train on. Add more text.")
     optimizer = AdamW(placed.trained.values(), weight_decay)
-    losses: list[float] = []
-    tokens = 0
-    began = time.monotonic()
-    drawn = batches(rows, work.batch, work.steps, work.seed)
-    for step, (ids, labels) in enumerate(drawn, start=1):
-        loss = backward_loss(placed.model, placed.prompt, ids, labels)
-        losses.append(loss.total / loss.tokens)
-        tokens += loss.tokens
-        if not math.isfinite(losses[-1]):
+    done = Done()
+    if checkpoint is not None:
+        done = checkpoint.load(_state(placed, optimizer), work.steps) or done
+        optimizer.steps = len(done.losses)
+        if done.losses:
+            on_step(len(done.losses), done.losses[-1])
+    if pause_asked():  # while the base was loaded, or evaluated
+        raise PausedError(len(done.losses))
+    earlier_s, began = done.seconds, time.monotonic()
+    # The batches that were trained on before are drawn again and passed over: that costs nothing.
+    drawn = islice(batches(rows, work.batch, work.steps, work.seed), len(done.losses), None)
+    for step, (ids, labels) in enumerate(drawn, start=len(done.losses) + 1):
+        loss = placed.backward_loss(ids, labels)
+        done.losses.append(loss.total / loss.tokens)
+        done.tokens += loss.tokens
+        if not math.isfinite(done.losses[-1]):
             raise DivergedError(
-                f"the loss of step {step} is {losses[-1]}; the learning rate is {work.lr}. "
+                f"the loss of step {step} is {done.losses[-1]}; the learning rate is {work.lr}. "
                 "Lower local.lr."
             )
         optimizer.step(_rate(step, work), GRADIENT_NORM)
-        on_step(step, losses[-1])
+        done.seconds = earlier_s + time.monotonic() - began
+        on_step(step, done.losses[-1])
+        pause = step < work.steps and pause_asked()
+        if checkpoint is not None and (pause or checkpoint.due()):
+            checkpoint.save(_state(placed, optimizer), done)
+        if pause:
+            raise PausedError(step)
     return TrainMetrics(
-        steps=len(losses),
-        tokens=tokens,
-        loss_first=losses[0],
-        loss_last=losses[-1],
-        seconds_per_step=(time.monotonic() - began) / len(losses),
+        steps=len(done.losses),
+        tokens=done.tokens,
+        loss_first=done.losses[0],
+        loss_last=done.losses[-1],
+        seconds_per_step=done.seconds / len(done.losses),
     )
+
+
+def _state(placed: Placed, optimizer: AdamW) -> dict[str, torch.Tensor]:
+    """Return all that a step changes, by name."""
+    state: dict[str, torch.Tensor] = {}
+    pairs = zip(placed.trained.items(), optimizer.moments(), strict=True)
+    for (name, value), (first, second) in pairs:
+        state[f"value.{name}"], state[f"first.{name}"], state[f"second.{name}"] = (
+            value, first, second,
+        )  # fmt: skip
+    return state
 
 
 def _rate(step: int, work: LocalWork) -> float:

@@ -28,12 +28,17 @@ class Device(msgspec.Struct, kw_only=True):
     session: str | None = None  # the accepted one, None when it is gone
     last_session: str | None = None  # whose ``info`` it is
     state: State = "lost"
+    state_reason: str | None = None  # in the device's own words
     info: DeviceInfo | None = None
     telemetry: Telemetry | None = None
     bytes_up: int = 0
     bytes_down: int = 0
     peak_bytes: int = 0  # as the device reported with its last result
     predicted_peak_bytes: int = 0
+
+
+#: A device that rests is connected, but a task would rest with it.
+RESTS: tuple[State, ...] = ("alert", "sleeping")
 
 
 class Probe(msgspec.Struct, kw_only=True):
@@ -110,6 +115,7 @@ class Sessions:
             return None
         was = device.state
         device.state, device.last_seen = message.state, now
+        device.state_reason = message.reason
         if message.state in ("lost", "disconnected"):
             device.session = None
             return "refuse"
@@ -147,4 +153,5 @@ def _seat(device: Device, session: str, now: float) -> None:
         device.telemetry = None
     device.session = device.last_session = session
     device.state = "ready"
+    device.state_reason = None
     device.last_seen = now

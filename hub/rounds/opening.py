@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from hub.fleet.sessions import RESTS
 from hub.rounds import actions, events
 from hub.rounds.timing import base_known, first_plans, timings
 from hub.scheduling.contract import DeviceView, JobView
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 
 #: How long enough devices wait for those that are still planning.
 GRACE_S = 8.0
+#: Of a device's own reason in ours.
+_MAX_WORDS = 200
 
 
 class Opening:
@@ -114,6 +117,8 @@ class Opening:
                 plan=self._plan(device.info),
                 codecs=tuple(device.info.codecs) if device.info else (),
                 memory_limit_bytes=device.info.memory_limit_bytes if device.info else 0,
+                ready=device.state not in RESTS,
+                not_ready_reason=f"rests: {str(device.state_reason)[:_MAX_WORDS]}",
             )
             for device in self._run.desk.sessions.live()
         ]

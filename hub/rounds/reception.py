@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from hub.fleet.sessions import Sessions
+from hub.fleet.sessions import RESTS, Sessions
 from hub.quiet_log import QuietLog
 from hub.rounds.broadcast import Broadcast
 from hub.rounds.uploads import Uploads
@@ -108,7 +108,8 @@ class Reception:
     def on_state(self, device: str, state: DeviceState, now: float) -> None:
         """Take note of a device's state, the will of a vanished one included."""
         known = self._sessions.devices.get(device)
-        if state.state == "ready" and (known is None or known.session is None):
+        there = state.state == "ready" or state.state in RESTS
+        if there and (known is None or known.session is None):
             # Retained from before this hub began: the device will greet when it is still there.
             self.ask_report(device, state.session)
         if self._sessions.on_state(device, state, now) == "refuse":

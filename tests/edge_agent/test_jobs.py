@@ -1,7 +1,10 @@
 """What a device plans for the jobs it hears of."""
 
+from pathlib import Path
+
 import msgspec
 
+from edge_agent.failures import Failures
 from edge_agent.jobs import LEAST_RUNTIME_BYTES, KnownJobs
 from wire.messages import AdapterRef, BaseRef, JobKnobs, ModelShape, RoundAnnounce
 
@@ -31,15 +34,21 @@ ANNOUNCE = RoundAnnounce(
 RUNTIME = 390_000_000
 
 
-def test_nothing_is_promised_before_the_worker_was_measured() -> None:
-    jobs = KnownJobs(limit_bytes=2_000_000_000)
+def known(folder: Path, limit_bytes: int) -> KnownJobs:
+    return KnownJobs(limit_bytes, Failures(folder / "failures.json", limit_bytes))
+
+
+def test_nothing_is_promised_before_the_worker_was_measured(tmp_path: Path) -> None:
+    jobs = known(tmp_path, 2_000_000_000)
     jobs.learn(ANNOUNCE)
     assert jobs.plan(RUNTIME, warmed=False) == {}
     assert jobs.plan(RUNTIME, warmed=True)["notes"].role == "lora"
 
 
-def test_a_device_that_could_not_start_a_worker_says_what_is_missing_at_once() -> None:
-    jobs = KnownJobs(limit_bytes=LEAST_RUNTIME_BYTES - 1)
+def test_a_device_that_could_not_start_a_worker_says_what_is_missing_at_once(
+    tmp_path: Path,
+) -> None:
+    jobs = known(tmp_path, LEAST_RUNTIME_BYTES - 1)
     jobs.learn(ANNOUNCE)
     assert not jobs.worth_warming()
     plan = jobs.plan(40_000_000, warmed=False)["notes"]
@@ -47,18 +56,23 @@ def test_a_device_that_could_not_start_a_worker_says_what_is_missing_at_once() -
     assert plan.missing_bytes > 0
 
 
-def test_a_rung_that_ran_out_of_memory_is_not_planned_again() -> None:
-    jobs = KnownJobs(limit_bytes=2_000_000_000)
+def test_a_rung_that_ran_out_of_memory_is_not_planned_again(tmp_path: Path) -> None:
+    jobs = known(tmp_path, 2_000_000_000)
     jobs.learn(ANNOUNCE)
     first = jobs.plan(RUNTIME, warmed=True)["notes"]
-    jobs.lower("notes")
+    jobs.lower("notes", first)
     second = jobs.plan(RUNTIME, warmed=True)["notes"]
     assert second.predicted_peak_bytes < first.predicted_peak_bytes
     assert (second.rank, second.batch) < (first.rank, first.batch)
+    fitting = [line for line in jobs.lines_of("notes") if line.fits]
+    assert fitting[0] == second
+    assert max(line.predicted_peak_bytes for line in fitting) < first.predicted_peak_bytes
+    jobs.lower("notes", first)  # told twice, or of a higher line: nothing rises again
+    assert jobs.plan(RUNTIME, warmed=True)["notes"] == second
 
 
-def test_a_job_that_is_over_is_forgotten_and_its_adapter_no_longer_gathered() -> None:
-    jobs = KnownJobs(limit_bytes=2_000_000_000)
+def test_a_job_that_is_over_is_forgotten_and_its_adapter_no_longer_gathered(tmp_path: Path) -> None:
+    jobs = known(tmp_path, 2_000_000_000)
     jobs.learn(ANNOUNCE)
     jobs.plan(RUNTIME, warmed=True)
     assert [reference.sha256 for reference in jobs.adapters()] == ["1" * 64]
@@ -67,7 +81,7 @@ def test_a_job_that_is_over_is_forgotten_and_its_adapter_no_longer_gathered() ->
     assert jobs.adapters() == []
 
 
-def test_a_new_round_of_a_known_job_changes_no_plan() -> None:
-    jobs = KnownJobs(limit_bytes=2_000_000_000)
+def test_a_new_round_of_a_known_job_changes_no_plan(tmp_path: Path) -> None:
+    jobs = known(tmp_path, 2_000_000_000)
     assert jobs.learn(ANNOUNCE)
     assert not jobs.learn(msgspec.structs.replace(ANNOUNCE, round=2, phase="training"))

@@ -16,6 +16,8 @@ from edge_agent.protocol import (
     Fetch,
     Finished,
     Losses,
+    Pause,
+    Paused,
     Progress,
     Ready,
     Warm,
@@ -57,9 +59,16 @@ class Driven:
 
     def do(self, command):
         """Send a command; return its events, up to the one that ends it."""
+        self.send(command)
+        return self.until(lambda event: not isinstance(event, Progress | Losses))
+
+    def send(self, command):
         self.write(msgspec.json.encode(command))
+
+    def until(self, wanted):
+        """Return the events up to the first that is wanted."""
         events = []
-        while not events or isinstance(events[-1], Progress | Losses):
+        while not events or not wanted(events[-1]):
             events.append(msgspec.json.decode(self._lines.get(timeout=TIMEOUT_S), type=Event))
         return events
 
@@ -143,7 +152,7 @@ def test_a_life_of_a_worker(worker, llama, make_adapter, data, tmp_path):
     for wrong, kind in (
         (task(llama, saved, empty, out), "data"),
         (task(llama, saved, data, out, rank=5), "adapter"),
-        (task(llama, saved, data, out, rung="streamed"), "other"),
+        (task(llama, saved, data, out, rung="unheard-of"), "other"),
         (task(llama, saved, data, out, codec="none"), "other"),
         (task(bare, saved, data, out), "model"),
         (Fetch(http="http://127.0.0.1:1", digest="0" * 64, folder=str(bare)), "network"),
@@ -159,6 +168,90 @@ def test_a_life_of_a_worker(worker, llama, make_adapter, data, tmp_path):
     assert worker.end() == 0
     assert MARKER.encode() not in bytes(worker.written)
     assert b'"type":"finished"' in bytes(worker.written)
+
+
+def trains(event):
+    return isinstance(event, Progress) and event.stage == "train" and event.step > 0
+
+
+def test_a_task_that_is_paused_goes_on_where_it_stood(worker, llama, make_adapter, data, tmp_path):
+    saved = make_adapter(llama, rank=4, tokens=3)
+    state = tmp_path / "state" / "training.safetensors"
+    local = LocalWork(steps=300, batch=4, seq_len=32, optimizer="adamw", lr=0.01, seed=1)
+    whole = task(llama, saved, data, tmp_path / "whole", rung="streamed", work=local, variants=[])
+    first = Path(worker.do(whole)[-1].update).read_bytes()
+
+    work = msgspec.structs.replace(whole, out=str(tmp_path / "parts"), checkpoint=str(state))
+    steps = []
+    for _ in range(2):
+        worker.send(work)
+        worker.until(trains)
+        worker.send(Pause(task=work.task))
+        steps += [
+            event.step
+            for event in worker.until(lambda event: isinstance(event, Paused | Finished))
+            if isinstance(event, Paused)
+        ]
+        assert state.is_file()
+    assert len(steps) == 2
+    assert 0 < steps[0] < steps[1] < 300
+
+    # Another process takes it up, as after a reboot.
+    assert worker.end() == 0
+    again = Driven(tmp_path)
+    try:
+        done = again.do(work)
+        assert min(event.step for event in done if trains(event)) >= steps[1]
+        assert done[-1].train.steps == 300
+        assert Path(done[-1].update).read_bytes() == first
+    finally:
+        again.end()
+    assert MARKER.encode() not in bytes(worker.written) + bytes(again.written)
+    assert MARKER.encode() not in state.read_bytes()
+
+
+def test_a_pause_of_another_task_is_none_of_this_one(worker, llama, make_adapter, data, tmp_path):
+    saved = make_adapter(llama, rank=4, tokens=3)
+    work = task(llama, saved, data, tmp_path / "out", rung="streamed")
+    worker.send(Pause(task="job.0.dev"))
+    assert isinstance(worker.do(work)[-1], Finished)
+    # One that comes before its task's first step ends it there; the next try is not concerned.
+    worker.send(work)
+    worker.send(Pause(task=work.task))
+    ended = worker.until(lambda event: isinstance(event, Paused | Finished))[-1]
+    assert isinstance(ended, Paused)
+    assert isinstance(worker.do(work)[-1], Finished)
+
+
+LEAN = """
+import io, sys
+import msgspec
+from edge_agent import worker
+from edge_agent.protocol import Warm, Work
+one = worker.Worker(io.BytesIO())
+one.do(Warm())
+for line in sys.stdin.buffer:
+    work = msgspec.json.decode(line, type=Work)
+    one.do(work)
+    assert b'"type":"finished"' in one._events.getvalue(), one._events.getvalue()[-300:]
+print(sorted({"transformers", "peft"} & set(sys.modules)))
+"""
+
+
+def test_a_worker_of_the_streamed_rungs_never_imports_the_heavy_libraries(
+    llama, make_adapter, data, tmp_path
+):
+    saved = make_adapter(llama, rank=4, tokens=3)
+    works = [
+        task(llama, saved, data, tmp_path / "a", rung="streamed"),
+        task(llama, saved, data, tmp_path / "b", role="prompt", rung="prompt", rank=0),
+        task(llama, saved, data, tmp_path / "c", role="infer", rung="infer", rank=0, work=None),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", LEAN], cwd=ROOT, capture_output=True, timeout=TIMEOUT_S,
+        input=b"".join(msgspec.json.encode(work) + b"\n" for work in works), check=False,
+    )  # fmt: skip
+    assert done.stdout == b"[]\n", done.stderr[-2000:]
 
 
 NOISY = """

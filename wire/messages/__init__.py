@@ -12,6 +12,7 @@ from wire.messages.device import (
     DeviceEvent,
     DeviceInfo,
     DeviceState,
+    TaskPeak,
     TaskProgress,
     Telemetry,
 )
@@ -37,7 +38,7 @@ __all__ = [
     "BlobGet", "BlobInfo", "BlobInit", "Cancel", "Credit", "DataSummary", "DeviceEvent",
     "DeviceInfo", "DeviceState", "Evaluated", "Evaluation", "Hello", "HubState", "JobKnobs",
     "LocalWork", "Message", "ModelShape", "Offer", "Ranges", "Refused", "Reply", "Report",
-    "Result", "RoundAnnounce", "RungPlan", "Take", "TaskProgress", "Telemetry", "TrainMetrics",
+    "Result", "RoundAnnounce", "RungPlan", "Take", "TaskPeak", "TaskProgress", "Telemetry", "TrainMetrics",
     "Welcome", "catalogue", "decode", "encode", "parse",
 ]  # fmt: skip
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from wire.messages.contract import Message
-from wire.messages.plan import RungPlan, Sentence, SizeBytes, Word
+from wire.messages.plan import Count, RungPlan, Sentence, SizeBytes, Word
 
 State = Literal["init", "ready", "sleeping", "alert", "disconnected", "lost"]
 
@@ -44,6 +44,7 @@ class DeviceInfo(Message, frozen=True, kw_only=True):
     cores: float
     memory_limit_bytes: SizeBytes
     memory_reason: Sentence  # which limit is the least one
+    memory_enforcement: Word = ""  # what keeps the worker within it: cgroup v1, cgroup v2, watchdog
     codecs: Annotated[list[Word], msgspec.Meta(max_length=64)]
     data: DataSummary | None = None
     plans: Annotated[dict[str, RungPlan], msgspec.Meta(max_length=64)] = {}  # by job
@@ -53,10 +54,22 @@ class TaskProgress(msgspec.Struct, frozen=True, kw_only=True):
     """How far the running task is."""
 
     task: str
-    stage: str  # fetch, evaluate, train, upload
+    stage: str  # fetch, evaluate, train, paused, upload
+    rung: Word = ""  # on which it is done, which may be lower than was offered
     step: int = 0
     steps: int = 0
     loss: float | None = None
+
+
+class TaskPeak(msgspec.Struct, frozen=True, kw_only=True):
+    """What a task was predicted to take, and what it took: supervisor and worker together."""
+
+    task: str
+    rung: Word
+    predicted_peak_bytes: SizeBytes
+    measured_peak_bytes: SizeBytes  # of a task that was killed: what was last seen
+    limit_bytes: SizeBytes
+    error: float  # predicted over measured, less 1
 
 
 class Telemetry(Message, frozen=True, kw_only=True):
@@ -72,10 +85,18 @@ class Telemetry(Message, frozen=True, kw_only=True):
     bytes_up: int = 0
     bytes_down: int = 0
     task: TaskProgress | None = None
+    temperature_c: float | None = None  # of the sensor that is nearest to its limit
+    throttled: bool | None = None
+    battery_percent: float | None = None
+    on_mains: bool | None = None
+    memory_some_avg10: float | None = None  # percent of time in which a process waited for memory
+    memory_full_avg10: float | None = None  # in which all did
+    paused: Sentence | None = None  # why no task goes on
+    peaks: Annotated[list[TaskPeak], msgspec.Meta(max_length=16)] = []  # the newest last
 
 
 class DeviceEvent(Message, frozen=True, kw_only=True):
-    """Something worth keeping: out of memory, broken data lines, a refused offer."""
+    """Something worth keeping: out of memory, a task that had to be paused, broken data."""
 
     ROUTE = "event"
 
@@ -86,3 +107,4 @@ class DeviceEvent(Message, frozen=True, kw_only=True):
     job: str | None = None
     round: int | None = None
     task: str | None = None
+    peak: TaskPeak | None = None  # of what ran out of memory

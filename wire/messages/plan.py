@@ -26,7 +26,10 @@ class ModelShape(msgspec.Struct, frozen=True, kw_only=True):
     vocab_size: int
     tied_embeddings: bool
     parameters: int
-    weight_bytes: int  # of one stored parameter: 2 for bf16, 4 for fp32
+    weight_bytes: int  # of one stored parameter: 2 for bf16, 4 for fp32; rounded up where packed
+    format: Word = "safetensors"  # of the file: safetensors or gguf
+    stored: Word = ""  # how most parameters stand there: bf16, f16, f32, q4_0, ...; "": not told
+    stored_bytes: SizeBytes = 0  # of all tensors there; 0: not told
 
 
 class JobKnobs(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +43,7 @@ class JobKnobs(msgspec.Struct, frozen=True, kw_only=True):
     seq_len: int
     min_seq_len: int
     prompt_tokens: int = 0
+    cores: bool = False  # whether cores may be trained: who combines the updates must know them
 
 
 class RungPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,3 +61,6 @@ class RungPlan(msgspec.Struct, frozen=True, kw_only=True):
     fits: bool
     missing_bytes: SizeBytes = 0
     reason: Sentence = ""
+    step_s: float | None = None  # predicted; None where the device's speed was not measured
+    bytes_up: SizeBytes = 0  # of an update, predicted
+    bytes_down: SizeBytes = 0  # of the adapter that a round begins with, predicted

@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from wire.messages.contract import Message
+from wire.messages.plan import Word
 
 #: Ranges of chunk indices, as [first, count] pairs.
 Ranges = list[tuple[int, int]]
@@ -134,8 +135,9 @@ class Result(Message, frozen=True, kw_only=True):
     reason: str | None = None
     train: TrainMetrics | None = None
     evaluations: list[Evaluation] = []
-    peak_bytes: int = 0  # of supervisor and worker together, since the agent's start
-    predicted_peak_bytes: int = 0
+    rung: Word = ""  # on which it was done in the end
+    peak_bytes: int = 0  # of supervisor and worker together, during the task
+    predicted_peak_bytes: int = 0  # of that rung
     bytes_up: int = 0  # since the agent's start, MQTT payloads and topics
     bytes_down: int = 0
     download_s: float = 0.0

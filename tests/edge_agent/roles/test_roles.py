@@ -1,11 +1,14 @@
 """What every role promises, over all that are registered."""
 
 import pytest
+import torch
 
 from edge_agent.errors import AdapterError
 from edge_agent.roles import catalogue
-from edge_agent.training.base import load_base
+from edge_agent.training.bases import open_base
 from edge_agent.training.data import Example
+from edge_agent.training.start import PackedStart
+from edge_agent.training.train import train
 from wire.messages import LocalWork
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -18,23 +21,28 @@ def test_the_roles_of_the_design_are_found():
 
 
 @pytest.mark.parametrize("name", sorted(catalogue()))
-def test_a_role_trains_what_it_says_and_nothing_else(name, llama, make_adapter):
+def test_a_role_trains_what_it_says_and_nothing_else(
+    name, llama, make_adapter, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     role = catalogue()[name]
     saved = make_adapter(llama, rank=4, tokens=3)
-    base = load_base(llama)
-    placed = role.place(base, saved.manifest, saved.parts, 2)
-    metrics = role.train(
-        placed, base.encoder.rows([Example(None, "words " * 20)], 16), WORK, lambda *_: None
-    )
-    wanted = {"lora": set(saved.manifest.expected_lora(2)), "prompt": {"prompt"}}.get(name, set())
-    assert set(placed.update()) == wanted
-    assert (metrics is not None) == role.trains == bool(wanted)
-    if name == "lora":  # every factor moved; the prompt did not
-        assert all(value.any() for value in placed.update().values())
-        assert not placed.prompt.requires_grad
+    for rung in role.rungs:
+        base = open_base(llama, rung)
+        placed = base.place(PackedStart(saved.manifest, saved.parts), role.trained(rung, 2))
+        wanted = {"lora": set(saved.manifest.expected_lora(2)), "prompt": {"prompt"}}.get(name)
+        if rung == "core":
+            wanted = {f"{target}.core" for target in saved.manifest.shapes}
+        assert set(placed.trained) == (wanted or set())
+        assert role.trains == bool(wanted)
+        if not role.trains:
+            continue
+        before = {key: value.detach().clone() for key, value in placed.trained.items()}
+        rows = base.encoder.rows([Example(None, "words " * 20)], 16)
+        train(placed, rows, WORK, role.weight_decay, lambda *_: None)
+        assert all(not torch.equal(before[key], value) for key, value in placed.trained.items())
 
 
-def test_a_lora_task_needs_a_rank(llama, make_adapter):
-    saved = make_adapter(llama)
+def test_a_lora_task_needs_a_rank():
     with pytest.raises(AdapterError, match="rank is 0"):
-        catalogue()["lora"].place(load_base(llama), saved.manifest, saved.parts, 0)
+        catalogue()["lora"].trained("streamed", 0)

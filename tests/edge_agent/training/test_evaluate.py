@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from edge_agent.errors import AdapterError
-from edge_agent.training.adapter import place
 from edge_agent.training.base import load_base
+from edge_agent.training.contract import Trained
 from edge_agent.training.data import Example
 from edge_agent.training.evaluate import capped, evaluate
+from edge_agent.training.start import PackedStart
 from edge_agent.training.tokens import padded
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -29,7 +30,7 @@ def base(llama):
 @pytest.fixture
 def placed(base, llama, make_adapter):
     saved = make_adapter(llama, rank=4, tokens=3)
-    return place(base, saved.manifest, saved.parts, rank=2, train_prompt=False)
+    return base.place(PackedStart(saved.manifest, saved.parts), Trained(rank=2, prompt=False))
 
 
 def losses(placed, rows, variants, batch=4):

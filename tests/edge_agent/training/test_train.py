@@ -1,19 +1,22 @@
-"""Training: it learns, the seed fixes it, and it says when it diverges."""
+"""Training: it learns, the seed fixes it, it stops and goes on, and it says when it diverges."""
 
 import pytest
 import torch
 
 from edge_agent.errors import DataError
-from edge_agent.training.adapter import place
-from edge_agent.training.base import load_base
+from edge_agent.training.bases import open_base
+from edge_agent.training.checkpoint import Checkpoint
+from edge_agent.training.contract import Trained
 from edge_agent.training.data import Example
-from edge_agent.training.errors import DivergedError
+from edge_agent.training.errors import DivergedError, PausedError
+from edge_agent.training.start import PackedStart
 from edge_agent.training.train import train
 from wire.messages import LocalWork
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 
 EXAMPLES = [Example(None, "the same words again and again, ") for _ in range(20)]
+ALL = Trained(rank=4)
 
 
 def work(**changes):
@@ -24,23 +27,39 @@ def work(**changes):
 
 
 @pytest.fixture
-def run(llama, make_adapter):
-    base = load_base(llama)
-    saved = make_adapter(llama, rank=4, tokens=3)
+def one_thread():
+    """Sums of several threads may differ in their last bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
-    def run(local, rank=4, train_prompt=False, examples=EXAMPLES):
-        placed = place(base, saved.manifest, saved.parts, rank=rank, train_prompt=train_prompt)
+
+@pytest.fixture
+def run(llama, make_adapter):
+    saved = make_adapter(llama, rank=4, tokens=3)
+    bases = {rung: open_base(llama, rung) for rung in ("resident", "streamed")}
+
+    def run(local, trained=ALL, examples=EXAMPLES, rung="streamed", decay=0.0, **options):
+        base = bases[rung]
+        placed = base.place(PackedStart(saved.manifest, saved.parts), trained)
         steps = []
         rows = base.encoder.rows(examples, local.seq_len)
-        metrics = train(placed, rows, local, 0.0, lambda step, loss: steps.append((step, loss)))
+        metrics = train(
+            placed, rows, local, decay, lambda step, loss: steps.append((step, loss)), **options
+        )
         return metrics, steps, placed
 
-    return run
+    yield run
+    for base in bases.values():
+        base.clear()
+        base.close()
 
 
-@pytest.mark.parametrize(("rank", "train_prompt"), [(4, False), (2, False), (0, True)])
-def test_the_loss_falls_and_every_step_is_told(run, rank, train_prompt):
-    metrics, steps, _ = run(work(), rank, train_prompt)
+@pytest.mark.parametrize("rung", ["resident", "streamed"])
+@pytest.mark.parametrize("trained", [ALL, Trained(rank=2), Trained(prompt=True)])
+def test_the_loss_falls_and_every_step_is_told(run, trained, rung):
+    metrics, steps, _ = run(work(), trained, rung=rung)
     assert metrics.loss_last < metrics.loss_first - 0.1
     assert [step for step, _ in steps] == list(range(1, 13))
     assert (steps[0][1], steps[-1][1]) == (metrics.loss_first, metrics.loss_last)
@@ -61,9 +80,99 @@ def test_the_seed_fixes_the_update(run):
     assert any((first[name] != other[name]).any() for name in first)
 
 
+@pytest.mark.parametrize("rung", ["resident", "streamed"])
+def test_training_that_was_paused_ends_with_the_very_same_bits(run, rung, tmp_path, one_thread):
+    """Three rows of unequal length, so that another order of the data would show."""
+    examples = [Example("why?", "the river " * n) for n in (1, 2, 3)] + EXAMPLES
+    local = work(steps=7, batch=2)
+    whole, told, placed = run(local, examples=examples, rung=rung, decay=0.01)
+    expected = placed.update()
+
+    taken_up = []
+    for part in range(3):  # two steps, one of them alone; then the rest
+        asked = iter([False, False, True] if part != 1 else [False, True])
+
+        def pause(asked=asked, part=part):
+            return part < 2 and next(asked)
+
+        state = Checkpoint(tmp_path / "state.safetensors", "task")
+        options = {"checkpoint": state, "pause_asked": pause}
+        try:
+            again, steps, placed = run(local, examples=examples, rung=rung, decay=0.01, **options)
+        except PausedError as paused:
+            taken_up.append(paused.step)
+    assert taken_up == [2, 3]
+    assert [step for step, _ in steps] == [3, 4, 5, 6, 7]
+    assert steps == told[2:]
+    assert (again.steps, again.tokens) == (whole.steps, whole.tokens)
+    assert (again.loss_first, again.loss_last) == (whole.loss_first, whole.loss_last)
+    update = placed.update()
+    assert expected.keys() == update.keys()
+    assert all((expected[name] == update[name]).all() for name in expected)
+
+
+def test_a_state_is_kept_now_and_then_and_survives_whatever_ends_the_process(
+    run, tmp_path, monkeypatch, one_thread
+):
+    local = work(steps=5)
+    expected = run(local)[2].update()
+    file = tmp_path / "state.safetensors"
+    monkeypatch.setattr("edge_agent.training.checkpoint.INTERVAL_S", 0.0)
+    monkeypatch.setattr("edge_agent.training.checkpoint._LEAST_PAUSES", 0)
+
+    class Killed(BaseException):
+        pass
+
+    def killed(after):
+        seen = []
+
+        def pause_asked():  # looked at after each step, and once before the first
+            seen.append(1)
+            if len(seen) > after + 1:
+                raise Killed
+            return False
+
+        return pause_asked
+
+    with pytest.raises(Killed):  # in the third step, before its state could be saved
+        run(local, checkpoint=Checkpoint(file, "task"), pause_asked=killed(2))
+    _, steps, placed = run(local, checkpoint=Checkpoint(file, "task"))
+    assert [step for step, _ in steps] == [2, 3, 4, 5]
+    update = placed.update()
+    assert all((expected[name] == update[name]).all() for name in expected)
+
+
+def test_a_pause_that_was_asked_for_before_the_first_step_needs_no_state(run, tmp_path):
+    file = tmp_path / "state.safetensors"
+    with pytest.raises(PausedError) as paused:
+        run(work(), checkpoint=Checkpoint(file, "task"), pause_asked=lambda: True)
+    assert paused.value.step == 0
+    assert not file.exists()
+
+
+def test_nothing_is_paused_after_the_last_step(run, tmp_path):
+    asked = iter([False])
+    metrics, _, _ = run(work(steps=1), pause_asked=lambda: next(asked, True))
+    assert metrics.steps == 1
+
+
+def test_a_state_goes_on_on_another_rung(run, tmp_path):
+    """A killed worker's task is taken again one rung lower: the same numbers but for rounding."""
+    local = work(steps=6)
+    whole = run(local, rung="streamed")[2].update()
+    asked = iter([False, False, False, True])
+    state = Checkpoint(tmp_path / "state.safetensors", "task")
+    with pytest.raises(PausedError):
+        run(local, rung="resident", checkpoint=state, pause_asked=lambda: next(asked))
+    _, steps, placed = run(local, checkpoint=state)
+    assert steps[0][0] == 3
+    for name, value in placed.update().items():
+        assert abs(value - whole[name]).max() < 1e-3
+
+
 def test_the_base_itself_is_not_touched(run, llama):
-    _, _, placed = run(work())
-    before = dict(load_base(llama).model.named_parameters())
+    _, _, placed = run(work(), rung="resident")
+    before = dict(open_base(llama, "resident").model.named_parameters())
     after = {
         name.replace(".base_layer", ""): value
         for name, value in placed.model.named_parameters()

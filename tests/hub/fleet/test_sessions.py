@@ -1,6 +1,6 @@
 """Two machines with one id: the first stays, unless it is gone."""
 
-from hub.fleet.sessions import PROBE_S, SILENCE_S, Sessions
+from hub.fleet.sessions import PROBE_S, RESTS, SILENCE_S, Sessions
 from wire.messages import DeviceInfo, DeviceState
 
 
@@ -84,3 +84,15 @@ def test_what_a_session_said_of_itself_does_not_hold_for_the_next_one() -> None:
     sessions.on_state("cam-7", state("a", "lost"), now=13)
     sessions.hello("cam-7", "b", "1", now=14)
     assert sessions.devices["cam-7"].info is None
+
+
+def test_a_device_that_rests_is_there_and_says_why() -> None:
+    sessions = Sessions()
+    sessions.hello("cam-7", "a", "1", now=10)
+    sleeps = DeviceState(state="sleeping", session="a", ts=0.0, reason="the battery has 12 %")
+    assert sessions.on_state("cam-7", sleeps, now=11) is None
+    [device] = sessions.live()
+    assert (device.state, device.state_reason) == ("sleeping", "the battery has 12 %")
+    assert device.state in RESTS
+    assert sessions.on_state("cam-7", state("a"), now=12) is None
+    assert (device.state, device.state_reason) == ("ready", None)

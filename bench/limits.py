@@ -1,0 +1,120 @@
+"""Does a device train under any limit? The agent in real cgroups, against an oracle.
+
+The agent gets no ``--memory``: it must find the limit itself. The oracle then forces each better
+rung, the best first, into a group of the same limit: the first that survives is what a perfect
+planner would have taken.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import msgspec
+
+from bench.limited import MemoryGroup, forget
+from bench.local_agent import LocalAgent, Work, outcome_of
+from bench.model_files import ModelFiles
+from bench.report import BenchError, Row, checked, failed, say, skipped, told
+from bench.sampled import Ran
+from bench.shapes import LLAMA_1B, LLAMA_TINY, Shape
+
+_STEPS = 5
+_WORK = Work(rank=16, seq_len=256, steps=_STEPS, shrinks=True)
+#: The greatest first: a rung that was killed in more memory needn't be tried in less.
+_LIMITS_MB = (4000, 2000, 1500, 1000, 700, 500, 350)
+_QUICK_LIMIT_MB = 500
+#: A rung that rereads the model for ever is alive, but of no use to anybody.
+_PATIENCE_S = 300.0
+_MUST = "5 steps, no kill, <= 1 below the oracle"
+
+
+def limit_rows(models: ModelFiles, agent: LocalAgent, *, quick: bool) -> list[Row]:
+    """Return one row for each limit, the least first.
+
+    Args:
+        models: where the shape is.
+        agent: trains.
+        quick: one limit on a small shape, without an oracle.
+
+    Raises:
+        BenchError: no plan could be had.
+    """
+    shape = LLAMA_TINY if quick else LLAMA_1B
+    trial = _Trial(models, agent, shape)
+    limits = (_QUICK_LIMIT_MB,) if quick else _LIMITS_MB
+    rows = [trial.row(limit, oracle=not quick) for limit in limits]
+    if quick:
+        rows += [skipped(_name(LLAMA_1B, limit), "", _MUST) for limit in _LIMITS_MB]
+    return rows[::-1]
+
+
+class _Trial:
+    """Trains one shape under limits, and remembers which rungs were too much."""
+
+    def __init__(self, models: ModelFiles, agent: LocalAgent, shape: Shape) -> None:
+        self._shape, self._agent = shape, agent
+        self._model = models.path(shape, "bf16")
+        self._files = models.files(shape, "bf16") + _libraries()
+        lines = agent.plan(self._model, _WORK).rungs
+        self._ladder = list(dict.fromkeys(line.rung for line in lines))  # the best first
+        self._too_much: set[str] = set()
+
+    def row(self, limit_mb: int, *, oracle: bool) -> Row:
+        """Return the outcome under one limit."""
+        try:
+            return self._row(limit_mb, oracle=oracle)
+        except BenchError as error:
+            say(str(error))
+            return failed(_name(self._shape, limit_mb), _MUST)
+
+    def _row(self, limit_mb: int, *, oracle: bool) -> Row:
+        name = _name(self._shape, limit_mb)
+        with MemoryGroup(limit_mb * 1_000_000) as group:
+            chosen = self._agent.plan(self._model, _WORK, group).chosen
+        work = msgspec.structs.replace(_WORK, role=chosen.role)
+        ran, kills = self._run(limit_mb, work)
+        outcome = outcome_of(ran)
+        if outcome is None:
+            say(f"{name}: {chosen.rung}: exit code {ran.code}, {kills} kills: {ran.errors[-400:]}")
+            return failed(name, _MUST)
+        kills += len(outcome.out_of_memory)  # a watchdog's, too
+        steps = len(outcome.loss)
+        rank = f" r={outcome.rank}" if outcome.rank else ""
+        value = f"{outcome.rung}{rank}, {steps} steps, {kills or 'no'} kill{'s' * (kills > 1)}"
+        say(f"{name}: {value}")
+        if not oracle:
+            return told(name, value)
+        place = self._ladder.index(outcome.rung)
+        best = self._best_above(limit_mb, place)
+        value += f"; oracle {self._ladder[best]}"
+        return checked(name, value, "", _MUST, steps >= _STEPS and not kills and place - best <= 1)
+
+    def _best_above(self, limit_mb: int, chosen: int) -> int:
+        """Return the best rung that survives, by its place on the ladder."""
+        for place, rung in enumerate(self._ladder[:chosen]):
+            if rung in self._too_much:
+                continue
+            ran, kills = self._run(limit_mb, msgspec.structs.replace(_WORK, rung=rung))
+            outcome = outcome_of(ran)
+            if outcome is not None and outcome.rung == rung and not kills:
+                return place
+            say(f"{_name(self._shape, limit_mb)}: {rung} does not survive")
+            self._too_much.add(rung)
+        return chosen
+
+    def _run(self, limit_mb: int, work: Work) -> tuple[Ran, int]:
+        forget(self._files)
+        with MemoryGroup(limit_mb * 1_000_000) as group:
+            ran = self._agent.try_training(self._model, work, group, _PATIENCE_S)
+            return ran, group.kills()
+
+
+def _name(shape: Shape, limit_mb: int) -> str:
+    return f"limit {limit_mb} MB: {shape.name} bf16"
+
+
+def _libraries() -> list[Path]:
+    """Return torch's libraries: in a container they would count, too."""
+    found = importlib.util.find_spec("torch")
+    if found is None or found.origin is None:
+        return []
+    return sorted((Path(found.origin).parent / "lib").glob("*.so*"))

@@ -1,0 +1,1 @@
+"""How the worker is held to its share of the memory."""

@@ -1,0 +1,88 @@
+"""The counts that a model's shape and a line's knobs give: matrices, factors, positions."""
+
+from dataclasses import dataclass
+
+from wire.messages import JobKnobs, ModelShape
+from wire.shape import linear_shapes
+
+FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The knobs of one line."""
+
+    rank: int
+    batch: int
+    seq_len: int
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of the ladder, before it is known what it needs.
+
+    Attributes:
+        shape: the base model.
+        knobs: of the job.
+        sizes: what of them is left on this line.
+        compute_bytes: of a number in memory, 2 for bfloat16 and 4 for float32.
+    """
+
+    shape: ModelShape
+    knobs: JobKnobs
+    sizes: Sizes
+    compute_bytes: int
+
+    @property
+    def queries(self) -> int:
+        """Width of all heads' queries together."""
+        return self.shape.heads * self.shape.head_dim
+
+    @property
+    def keys(self) -> int:
+        """Width of all keys together; as wide are the values."""
+        return self.shape.kv_heads * self.shape.head_dim
+
+    @property
+    def positions(self) -> int:
+        """Rows times their length, a soft prompt in front included: N of the formulas."""
+        return self.sizes.batch * self.row
+
+    @property
+    def row(self) -> int:
+        """Length of one sequence behind its soft prompt."""
+        return self.sizes.seq_len + self.knobs.prompt_tokens
+
+    @property
+    def predicted(self) -> int:
+        """Positions that a loss is taken on."""
+        return self.sizes.batch * (self.sizes.seq_len - 1)
+
+    @property
+    def adapter_rank(self) -> int:
+        """Rank of the global adapter: all that is published is in place on every rung."""
+        return 0 if self.knobs.method == "prompt" else self.knobs.rank
+
+    def factors(self, rank: int) -> int:
+        """Return the numbers in the LoRA factors of all linear layers of the blocks."""
+        return self.shape.layers * rank * sum(out + inp for out, inp in self.linears)
+
+    @property
+    def linears(self) -> list[tuple[int, int]]:
+        """(out, in) of the linear layers of a block."""
+        return linear_shapes(self.shape)
+
+    @property
+    def block_parameters(self) -> int:
+        """Numbers in the matrices of a block."""
+        return sum(out * inp for out, inp in self.linears)
+
+
+def stored_bytes(shape: ModelShape) -> int:
+    """Return the bytes of all tensors in the model's file."""
+    return shape.stored_bytes or shape.parameters * shape.weight_bytes
+
+
+def stored_per_parameter(shape: ModelShape) -> float:
+    """Return the mean bytes of a parameter in the model's file."""
+    return stored_bytes(shape) / shape.parameters

@@ -1,0 +1,175 @@
+"""Memory of the rungs that leave the base in its file: streamed, core, prompt, infer.
+
+Counted from what `edge_agent.training.blockwise` keeps, tensor by tensor. The letters are those of
+the formulas: N positions, n of them with a loss, H hidden, M mlp, Q all queries, K all keys.
+"""
+
+from edge_agent.planning.attention import Attention
+from edge_agent.planning.counts import (
+    FLOAT_BYTES,
+    Case,
+    stored_bytes,
+    stored_per_parameter,
+)
+
+#: Of `edge_agent.training.blockwise`: `head.PIECE_LOGITS`, `head.LEAST_ROWS`,
+#: `safetensors_weights.PIECE_BYTES`; and `edge_agent.training.evaluate.MAX_ROWS`. Those modules
+#: import torch; a test holds them equal.
+PIECE_LOGITS = 2**20
+LEAST_ROWS = 256
+PIECE_BYTES = 8 * 1024 * 1024
+EVALUATED_ROWS = 4
+#: Pages of an embedding that 64 rows bring in, each with 64 KiB around it.
+_GATHERED_BYTES = 64 * 64 * 1024
+#: AdamW: value, and two moments.
+_STATE_BYTES = 3 * FLOAT_BYTES
+
+
+def streamed_terms(case: Case, rung: str) -> dict[str, int]:
+    """Return what a rung holds at its peak beside the runtime, in bytes, by name.
+
+    Args:
+        case: the line.
+        rung: ``streamed``, ``core``, ``prompt`` or ``infer``.
+    """
+    standing = _standing(case, rung)
+    if rung == "infer":
+        return standing | {"block": _evaluating(case)}
+    trained = trained_numbers(case, rung)
+    gradients = trained * (FLOAT_BYTES if rung == "prompt" else case.compute_bytes)
+    one_input = case.positions * case.shape.hidden_size * case.compute_bytes
+    layers = case.shape.layers
+    # Inputs go as gradients come, so that it is the first or the last block that needs most.
+    stages = {
+        "head": {"block inputs": layers * one_input, "block": _head(case)},
+        "last": {
+            "block inputs": max(1, layers - 1) * one_input,
+            "gradients": gradients // layers,
+            "block": _backward(case, rung),
+        },
+        "first": {
+            "block inputs": one_input,
+            "gradients": gradients,
+            "block": _backward(case, rung),
+        },
+        "evaluation": {"block": _evaluating(case)},
+    }
+    return standing | max(stages.values(), key=lambda stage: sum(stage.values()))
+
+
+def trained_numbers(case: Case, rung: str) -> int:
+    """Return how many numbers a rung trains."""
+    rank = case.sizes.rank
+    if rung == "core":
+        return case.shape.layers * len(case.linears) * rank * rank
+    if rung == "prompt":
+        return case.knobs.prompt_tokens * case.shape.hidden_size
+    return case.factors(rank) if rung != "infer" else 0
+
+
+def _standing(case: Case, rung: str) -> dict[str, int]:
+    """Return what is there throughout."""
+    shape = case.shape
+    lead = case.sizes.rank if rung == "streamed" else 0
+    frozen = case.factors(max(0, case.adapter_rank - lead)) * case.compute_bytes
+    state = trained_numbers(case, rung) * _STATE_BYTES
+    terms = {"adapter": frozen + state + case.knobs.prompt_tokens * shape.hidden_size * FLOAT_BYTES}
+    # Norms and biases are copies in float32.
+    small = shape.layers * (4 * shape.hidden_size + 2 * case.queries) * FLOAT_BYTES
+    terms["norms"] = small
+    if _converted(case):
+        terms["buffer"] = min(PIECE_BYTES, _largest(case))
+    return terms
+
+
+def _converted(case: Case) -> bool:
+    """Whether what is handed out is a copy in another type than the file's."""
+    shape = case.shape
+    same = {2: ("bf16", ""), 4: ("f32", "")}[case.compute_bytes]
+    exact = stored_per_parameter(shape) == case.compute_bytes
+    return shape.format != "safetensors" or shape.stored not in same or not exact
+
+
+def _largest(case: Case) -> int:
+    """Return the bytes of the largest matrix of a block as it is computed with."""
+    return max(out * inp for out, inp in case.linears) * case.compute_bytes
+
+
+def _under_way(case: Case, numbers: int) -> int:
+    """Return the mapped bytes of a piece of a matrix that is being used."""
+    piece = min(PIECE_BYTES, numbers * case.compute_bytes)
+    per_parameter = stored_bytes(case.shape) / case.shape.parameters
+    return int(piece * per_parameter / case.compute_bytes)
+
+
+def _saved(case: Case) -> int:
+    """Numbers a position that a block keeps between its forward and its backward pass.
+
+    Both norms' outputs and the second one's input (3 H), queries, keys, values, what they gather,
+    and the MLP's gate, up and product.
+    """
+    shape = case.shape
+    saved = 3 * shape.hidden_size + Attention(case).saved + 3 * shape.mlp_size
+    return saved + (2 * shape.hidden_size if shape.model_type == "gemma2" else 0)
+
+
+def _backward(case: Case, rung: str) -> int:
+    """Return the working set of a block's backward pass, its input left out."""
+    shape, attention = case.shape, Attention(case)
+    hidden, mlp = shape.hidden_size, shape.mlp_size
+    n = case.positions * case.compute_bytes
+    # The gate's: its product is gone; gradients of product, up, activation and gate are there.
+    gate = n * (_saved(case) + hidden + 3 * mlp) + attention.scores_saved
+    # The last matrix's: the product is still there, and its gradient comes in pieces.
+    down_numbers = hidden * mlp
+    pieces = 2 if down_numbers * case.compute_bytes > PIECE_BYTES else 1
+    down = n * (_saved(case) + hidden + pieces * mlp) + attention.scores_saved
+    down += _under_way(case, down_numbers) + _scratch(case)
+    # The MLP is done with: what it saved is gone.
+    attend = n * (_saved(case) - 3 * mlp + 2 * hidden) + attention.backward
+    return max(gate, down, attend)
+
+
+def _scratch(case: Case) -> int:
+    """Sums in float32 of products in bfloat16."""
+    if case.compute_bytes == FLOAT_BYTES:
+        return 0
+    return case.positions * case.shape.hidden_size * FLOAT_BYTES
+
+
+def _head(case: Case) -> int:
+    """Return the last block's working set and the head's, between forward and backward pass."""
+    hidden, vocab = case.shape.hidden_size, case.shape.vocab_size
+    cb, n = case.compute_bytes, case.predicted
+    saved = case.positions * _saved(case) * cb + Attention(case).scores_saved
+    # States before and after the last norm, and their gradient in float32.
+    states = n * hidden * (2 * cb + FLOAT_BYTES)
+    logits = n * min(max(LEAST_ROWS, PIECE_LOGITS // max(1, n)), vocab)
+    products = logits * (FLOAT_BYTES + cb) + n * hidden * cb + _scratch(case)
+    products += _under_way(case, vocab * hidden)
+    # Then the wanted tokens' rows, times the states, in float32.
+    wide = 3 if cb < FLOAT_BYTES else 1
+    right = n * hidden * (cb + wide * FLOAT_BYTES) + _gathered(case)
+    return saved + states + max(products, right)
+
+
+def _gathered(case: Case) -> int:
+    return min(_GATHERED_BYTES, stored_bytes(case.shape))
+
+
+def _evaluating(case: Case) -> int:
+    """Return the working set of a forward pass that keeps nothing, over a few rows at a time."""
+    shape, cb = case.shape, case.compute_bytes
+    hidden, mlp = shape.hidden_size, shape.mlp_size
+    rows = min(EVALUATED_ROWS, case.sizes.batch)
+    n, predicted = rows * case.row, rows * (case.sizes.seq_len - 1)
+    # Input, sum behind the attention and its norm; gate, up and product; the result in pieces.
+    feed = n * cb * (5 * hidden + 3 * mlp) + _under_way(case, hidden * mlp)
+    attend = n * cb * (3 * hidden + Attention(case).forward(rows) // max(1, n * cb))
+    logits = predicted * min(max(LEAST_ROWS, PIECE_LOGITS // max(1, predicted)), shape.vocab_size)
+    head = n * cb * hidden + predicted * hidden * 2 * cb
+    head += max(
+        logits * (FLOAT_BYTES + cb) + _under_way(case, shape.vocab_size * hidden),
+        predicted * hidden * (cb + (3 if cb < FLOAT_BYTES else 1) * FLOAT_BYTES) + _gathered(case),
+    )
+    return max(feed, attend, head)

@@ -1,0 +1,86 @@
+"""What the worker is told of a task, and what the hub is told of its end."""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from edge_agent.protocol import Work
+from edge_agent.task_run import TaskRun
+from wire.messages import LocalWork, Result, RungPlan
+
+if TYPE_CHECKING:
+    from edge_agent.agent import Supervisor
+
+#: In the state folder: of the one task that runs, or ran when the agent was ended.
+STATE_FILE = "training.safetensors"
+
+
+def work_of(agent: "Supervisor", task: TaskRun, base: Path, parts: dict[str, str]) -> Work:
+    """Return the command for a task, on the line that it is on now.
+
+    Args:
+        agent: whose task it is; its folder for updates is emptied.
+        task: what is to be done.
+        base: the base model's folder.
+        parts: files of the adapter, by sha256.
+    """
+    out = agent.folder / "work"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    offer, line = task.offer, task.line
+    return Work(
+        task=offer.task,
+        role=line.role,
+        rung=line.rung,
+        rank=line.rank,
+        base_folder=str(base),
+        manifest=str(agent.blobs.path(offer.adapter.sha256)),
+        parts=parts,
+        data=agent.settings.data,
+        codec=offer.codec,
+        out=str(out),
+        batch=line.batch,
+        seq_len=line.seq_len,
+        work=_local(offer.work, line),
+        variants=[] if task.evaluations else offer.variants,
+        checkpoint=str(agent.folder / STATE_FILE),
+    )
+
+
+def _local(work: LocalWork | None, line: RungPlan) -> LocalWork | None:
+    if work is None:
+        return None
+    return msgspec.structs.replace(work, batch=line.batch, seq_len=line.seq_len)
+
+
+def result_of(agent: "Supervisor", task: TaskRun, request: str, measured_bytes: int) -> Result:
+    """Return what the hub is told of a task's end.
+
+    Args:
+        agent: whose task it was.
+        task: with its update accepted, or with its failure.
+        request: the message's id.
+        measured_bytes: the task's peak.
+    """
+    return Result(
+        id=request,
+        session=agent.session,
+        task=task.offer.task,
+        job=task.offer.job,
+        round=task.offer.round,
+        status="done" if task.failure is None else "failed",
+        sha256=task.update,
+        reason=task.failure,
+        train=task.finished.train if task.finished else None,
+        evaluations=task.evaluations,
+        rung=task.line.rung,
+        peak_bytes=measured_bytes,
+        predicted_peak_bytes=task.line.predicted_peak_bytes,
+        bytes_up=agent.link.bytes_up,
+        bytes_down=agent.link.bytes_down + agent.worker.fetched_bytes,
+        download_s=task.adapter_wait_s,
+        upload_s=task.upload_s,
+        upload_bytes=task.update_bytes,
+    )

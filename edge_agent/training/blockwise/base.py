@@ -1,0 +1,256 @@
+"""A base model that stays in its file: blocks are read, and expanded, when they are used."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edge_agent.errors import AdapterError
+from edge_agent.training.adapter_check import check
+from edge_agent.training.blockwise.architecture import Architecture, DecoderBlock
+from edge_agent.training.blockwise.block import Prefix
+from edge_agent.training.blockwise.contract import Weights
+from edge_agent.training.blockwise.directions import folded, open_directions
+from edge_agent.training.blockwise.known import KnownArchitecture
+from edge_agent.training.blockwise.linear import (
+    Directions,
+    Pair,
+    Slot,
+    keep_gradients_narrow,
+)
+from edge_agent.training.blockwise.open import open_weights
+from edge_agent.training.blockwise.passes import Passes
+from edge_agent.training.blockwise.spec import FAMILIES
+from edge_agent.training.contract import Loss, Trained
+from edge_agent.training.start import PROMPT, Start, leading, trailing
+from edge_agent.training.tokens import Encoder
+
+#: A fresh prefix: small keys and values, that change little and can grow.
+_PREFIX_STD = 0.02
+
+
+class BlockwiseBase:
+    """A base model in its file, and its tokenizer.
+
+    Args:
+        path: a Hugging Face folder, or a GGUF file.
+        dtype: of the arithmetic, bfloat16 or float32.
+
+    Raises:
+        ModelError: it can't be used.
+    """
+
+    def __init__(self, path: Path, dtype: torch.dtype) -> None:
+        self._path = path
+        # Blocks stream to the accelerator where there is one.
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._file = open_weights(path, dtype)
+        try:
+            self._model = _architecture(self._file, self._device, path)
+        except BaseException:
+            self._file.close()
+            raise
+        self._weights = self._model.weights
+        self.targets = self._model.targets
+        self.hidden_size = self._model.width
+        self._encoder: Encoder | None = None
+        self._slots: dict[str, Slot] = {name: Slot() for name in self.targets}
+        self._blocks = self._model.blocks(self._slots)
+        self._passes = Passes(
+            self._model.ends, self._blocks, self._model.head, self._device, self._weights.ahead
+        )
+
+    @property
+    def encoder(self) -> Encoder:
+        """Text to token ids; its tokenizer is read when it is first asked for."""
+        if self._encoder is None:
+            from edge_agent.training.tokenizer import load_tokenizer
+
+            self._encoder = Encoder(load_tokenizer(self._path))
+        return self._encoder
+
+    def place(self, start: Start, trained: Trained) -> "BlockwisePlaced":
+        """Put an adapter in place of the one that was there.
+
+        Raises:
+            AdapterError: see `edge_agent.training.contract.Base`.
+        """
+        check(self.hidden_size, self.targets, start, trained)
+        self.clear()
+        moved: dict[str, torch.Tensor] = {}
+        for target in start.shapes:
+            moved |= self._fill(target, start, trained.rank)
+        if trained.core:
+            moved |= self._cores(trained.core)
+        if trained.prefix:
+            moved |= self._prefixes(trained.prefix)
+        prompt = torch.from_numpy(start.prompt()) if start.tokens else None
+        if prompt is not None:
+            prompt = prompt.to(self._device)
+            if trained.prompt:
+                moved[PROMPT] = prompt
+        for name, value in moved.items():
+            value.requires_grad_(True)
+            if name.endswith((".lora_A", ".lora_B", ".core")):
+                keep_gradients_narrow(value, self._weights.dtype)
+        return BlockwisePlaced(
+            self._passes,
+            self._blocks,
+            self._slots,
+            prompt=prompt,
+            moved=moved,
+            start=start,
+            trained=trained,
+        )
+
+    def clear(self) -> None:
+        """Take the adapter out."""
+        for slot in self._slots.values():
+            slot.clear()
+        for block in self._blocks:
+            block.prefix = None
+
+    def close(self) -> None:
+        """Give up the file."""
+        self._file.close()
+
+    def _fill(self, target: str, start: Start, rank: int) -> dict[str, torch.Tensor]:
+        """Set a target's factors; return those that are trained."""
+        slot = self._slots[target]
+        names = [f"{target}.lora_A", f"{target}.lora_B"]
+        if start.rank > rank:
+            down, up = (torch.from_numpy(trailing(start, name, rank)) for name in names)
+            like = torch.empty(0, dtype=self._weights.dtype, device=self._device)
+            slot.rest = Pair(down, up).cast(like)
+        if not rank:
+            return {}
+        # Copies: a leading part may be a view that keeps the whole factor in memory.
+        values = [
+            torch.from_numpy(np.array(leading(start, name, rank), order="C")).to(self._device)
+            for name in names
+        ]
+        slot.lead = Pair(*values)
+        return dict(zip(names, values, strict=True))
+
+    def _cores(self, side: int) -> dict[str, torch.Tensor]:
+        """Set a core in every target, zero at first; return them by name."""
+        directions = open_directions(
+            self._weights, self.targets, side, self._path, self._model.flipped
+        )
+        cores: dict[str, torch.Tensor] = {}
+        for target, slot in self._slots.items():
+            slot.directions = Directions(directions, target)
+            slot.core = torch.zeros(side, side, device=self._device)
+            cores[f"{target}.core"] = slot.core
+        return cores
+
+    def _prefixes(self, tokens: int) -> dict[str, torch.Tensor]:
+        """Give every block a prefix; return keys and values, (kv_heads, tokens, size)."""
+        if self._model.heads is None:
+            raise AdapterError(
+                f"a prefix in every layer was asked for; {self._weights.config['model_type']} "
+                f"blocks take none, only those of {', '.join(FAMILIES)} do. Train a soft prompt."
+            )
+        kv_heads, head_dim = self._model.heads
+        found: dict[str, torch.Tensor] = {}
+        generator = torch.Generator().manual_seed(0)
+        for index, block in enumerate(self._blocks):
+            size = (kv_heads, tokens, head_dim)
+            key, value = (
+                (torch.randn(size, generator=generator) * _PREFIX_STD).to(self._device)
+                for _ in range(2)
+            )
+            block.prefix = Prefix(key, value)
+            found[f"prefix.{index}.key"], found[f"prefix.{index}.value"] = key, value
+        return found
+
+
+class BlockwisePlaced:
+    """An adapter in a block-wise base; see `edge_agent.training.contract.Placed`."""
+
+    def __init__(
+        self,
+        passes: Passes,
+        blocks: Sequence[DecoderBlock],
+        slots: Mapping[str, Slot],
+        *,
+        prompt: torch.Tensor | None,
+        moved: dict[str, torch.Tensor],
+        start: Start,
+        trained: Trained,
+    ) -> None:
+        self.trained = moved
+        self._passes = passes
+        self._blocks = blocks
+        self._slots = slots
+        self._prompt = prompt
+        self._start = start
+        self._what = trained
+
+    def evaluate_loss(self, ids: torch.Tensor, labels: torch.Tensor, variant: str) -> Loss:
+        """Return the loss of a batch."""
+        prompt = self._prompt if variant == "adapter" else None
+        with self._bare(variant == "base"):
+            return self._passes.evaluate(ids, labels, prompt)
+
+    def backward_loss(self, ids: torch.Tensor, labels: torch.Tensor) -> Loss:
+        """Add the gradient of a batch's mean loss per token."""
+        return self._passes.backward(ids, labels, self._prompt)
+
+    def update(self) -> dict[str, NDArray[np.float32]]:
+        """Return the difference to the start, by names on the wire.
+
+        Raises:
+            AdapterError: cores and prefixes have no place in a hub's round yet.
+        """
+        if self._what.core or self._what.prefix:
+            raise AdapterError("a core or a prefix can't be sent to a hub yet.")
+        found: dict[str, NDArray[np.float32]] = {}
+        for name, value in self.trained.items():
+            start = (
+                self._start.prompt()
+                if name == PROMPT
+                else leading(self._start, name, self._what.rank)
+            )
+            found[name] = value.detach().cpu().numpy() - start
+        return found
+
+    def values(self) -> dict[str, NDArray[np.float32]]:
+        """Return what was trained, a core as LoRA factors."""
+        found: dict[str, NDArray[np.float32]] = {}
+        for name, value in self.trained.items():
+            if name.endswith(".core"):
+                target = name.removesuffix(".core")
+                found |= folded(self._slots[target], target)
+            else:
+                found[name] = value.detach().cpu().numpy().copy()
+        return found
+
+    @contextmanager
+    def _bare(self, off: bool) -> Iterator[None]:
+        """Leave factors, cores and prefixes out for a while."""
+        prefixes = [block.prefix for block in self._blocks]
+        for slot in self._slots.values():
+            slot.off = off
+        for block in self._blocks if off else ():
+            block.prefix = None
+        try:
+            yield
+        finally:
+            for slot in self._slots.values():
+                slot.off = False
+            for block, prefix in zip(self._blocks, prefixes, strict=True):
+                block.prefix = prefix
+
+
+def _architecture(weights: Weights, device: torch.device, path: Path) -> Architecture:
+    family = weights.config.get("model_type")
+    if family in FAMILIES:
+        return KnownArchitecture(weights, device, path)
+    # A late import: transformers costs 120 MB, which the six families never pay.
+    from edge_agent.training.blockwise.generic import GenericArchitecture
+
+    return GenericArchitecture(weights, device, path)

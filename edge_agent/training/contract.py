@@ -1,0 +1,102 @@
+"""A base model with an adapter in place, however it is held in memory: what a task works with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edge_agent.training.start import Start
+from edge_agent.training.tokens import Encoder
+
+#: What may be evaluated: the base alone; with factors and soft prompt; with the factors only.
+VARIANTS = ("base", "adapter", "without_prompt")
+
+
+class Loss(NamedTuple):
+    """A sum over positions, so that pieces and batches may be added up."""
+
+    total: float
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a task trains; everything else of the adapter stays as it is, in place.
+
+    Attributes:
+        rank: leading LoRA components that are trained from where they are; 0 for none.
+        core: side of the core matrix that is trained between frozen directions of each base
+            matrix (LoRA-XS, arXiv 2405.17604); 0 for none.
+        prompt: whether the soft prompt is trained.
+        prefix: positions of a per-layer prefix (arXiv 2101.00190) that is trained; 0 for none.
+    """
+
+    rank: int = 0
+    core: int = 0
+    prompt: bool = False
+    prefix: int = 0
+
+
+class Placed(Protocol):
+    """An adapter in a base model.
+
+    Attributes:
+        trained: float32 leaves that the optimiser moves, by names on the wire.
+    """
+
+    @property
+    def trained(self) -> Mapping[str, torch.Tensor]: ...
+
+    def evaluate_loss(self, ids: torch.Tensor, labels: torch.Tensor, variant: str) -> Loss:
+        """Return the loss of a batch; nothing is kept for a backward pass.
+
+        Args:
+            ids: (rows, tokens) int64.
+            labels: (rows, tokens), `IGNORED` where no loss is taken. The first token is never
+                predicted, with a soft prompt or without, so that all variants are means over the
+                same tokens.
+            variant: of `VARIANTS`.
+        """
+
+    def backward_loss(self, ids: torch.Tensor, labels: torch.Tensor) -> Loss:
+        """Add the gradient of a batch's mean loss per token to the ``grad`` of what is trained."""
+
+    def update(self) -> dict[str, NDArray[np.float32]]:
+        """Return the difference to the start, by names on the wire."""
+
+    def values(self) -> dict[str, NDArray[np.float32]]:
+        """Return what was trained as it now is: LoRA factors (a core as factors, too), prompt."""
+
+
+class Base(Protocol):
+    """A frozen base model that takes one adapter after the other.
+
+    Attributes:
+        encoder: text to token ids.
+        targets: linear layers that LoRA may adapt, (out, in) by module path.
+        hidden_size: width of an embedding.
+    """
+
+    hidden_size: int
+
+    @property
+    def targets(self) -> Mapping[str, tuple[int, int]]: ...
+
+    @property
+    def encoder(self) -> Encoder: ...
+
+    def place(self, start: Start, trained: Trained) -> Placed:
+        """Put an adapter in place of the one that was there.
+
+        Raises:
+            AdapterError: it does not fit the base or the request, or a file of it is broken.
+        """
+
+    def clear(self) -> None:
+        """Take the adapter out."""
+
+    def close(self) -> None:
+        """Give up the model."""

@@ -1,0 +1,36 @@
+"""The rows that a task trains on, and those that it is measured on."""
+
+from collections.abc import Sequence
+
+from edge_agent.training.data import draw
+from edge_agent.training.evaluate import MAX_TOKENS
+from edge_agent.training.tokens import Encoder, Row
+from wire.messages import LocalWork
+
+#: How much text is drawn for each token that is needed; more than tokenizers put into one.
+_CHARACTERS_PER_TOKEN = 5
+#: However long the task: the text and its tokens must not weigh on the planner's sum.
+_MAX_CHARACTERS = 2_000_000
+#: The held-out choice is the same in every round, or losses could not be compared.
+_HELD_OUT_SEED = 0
+
+
+def training_rows(encoder: Encoder, data: Sequence[str], work: LocalWork) -> list[Row]:
+    """Return about as many rows as a task needs, drawn by its seed.
+
+    Raises:
+        DataError: there is nothing to train on.
+    """
+    tokens = work.steps * work.batch * work.seq_len
+    characters = min(tokens * _CHARACTERS_PER_TOKEN, _MAX_CHARACTERS)
+    return encoder.rows(draw(data, "train", characters, work.seed), work.seq_len)
+
+
+def held_out_rows(encoder: Encoder, data: Sequence[str], seq_len: int) -> list[Row]:
+    """Return rows of the held-out tenth, always the same; none if there is no text in it.
+
+    Raises:
+        DataError: the data can't be used.
+    """
+    characters = MAX_TOKENS * _CHARACTERS_PER_TOKEN
+    return encoder.rows(draw(data, "held_out", characters, _HELD_OUT_SEED), seq_len)

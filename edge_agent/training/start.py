@@ -1,0 +1,183 @@
+"""The adapter that a task starts from: a hub's, in files, or a fresh one.
+
+Leading start, frozen rest: the global adapter's components stand in order of weight. A device of
+rank r trains the r leading ones from where they are; the others stay in the model as they are, so
+that the device learns what is missing and not what is known. What it sends is the difference to
+its start, which the hub knows too.
+"""
+
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.errors import AdapterError
+from wire.errors import MalformedError
+from wire.manifest import AdapterManifest, AdapterPart
+from wire.tensors import PackedFile
+
+PROMPT = "prompt"
+#: Standard deviation of a fresh soft prompt: `initializer_range` of the Llama family.
+_PROMPT_STD = 0.02
+
+Array = NDArray[np.float32]
+
+
+class Start(Protocol):
+    """An adapter's values, read one at a time.
+
+    Attributes:
+        name: for messages.
+        rank: of every target's factors, 0 without LoRA.
+        tokens: of the soft prompt, 0 without one.
+        hidden_size: its width.
+        shapes: (out, in) of each target.
+    """
+
+    name: str
+    rank: int
+    tokens: int
+    hidden_size: int
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, int]]: ...
+
+    def factor(self, name: str) -> Array:
+        """Return ``{target}.lora_A`` (rank, in) or ``{target}.lora_B`` (out, rank).
+
+        Raises:
+            AdapterError: the file is not what its manifest says.
+        """
+
+    def prompt(self) -> Array:
+        """Return the soft prompt, (tokens, hidden).
+
+        Raises:
+            AdapterError: as `factor`.
+        """
+
+
+def leading(start: Start, name: str, rank: int) -> Array:
+    """Return the leading components of a factor: (rank, in) of A, (out, rank) of B."""
+    whole = start.factor(name)
+    return whole[:rank] if name.endswith(".lora_A") else whole[:, :rank]
+
+
+def trailing(start: Start, name: str, rank: int) -> Array:
+    """Return what stands behind the leading components of a factor."""
+    whole = start.factor(name)
+    return whole[rank:] if name.endswith(".lora_A") else whole[:, rank:]
+
+
+class PackedStart:
+    """A hub's adapter.
+
+    Args:
+        manifest: what it is made of.
+        parts: its files by sha256.
+
+    Raises:
+        AdapterError: a file is missing or is not what the manifest says.
+    """
+
+    def __init__(self, manifest: AdapterManifest, parts: Mapping[str, Path]) -> None:
+        self.name = f"the adapter of job {manifest.job}, round {manifest.round}"
+        self.rank = manifest.rank
+        self.tokens = manifest.tokens
+        self.hidden_size = manifest.hidden_size
+        self.shapes = {name: (s.outputs, s.inputs) for name, s in manifest.shapes.items()}
+        self._manifest = manifest
+        self._parts = parts
+        try:
+            for path, expected in self._slices():
+                PackedFile.open(path, expected).close()
+        except (MalformedError, OSError) as error:
+            raise AdapterError(f"{self.name}: {error}") from error
+
+    def factor(self, name: str) -> Array:
+        # A slice is a range of components: rows of A, columns of B.
+        along = 0 if name.endswith(".lora_A") else 1
+        found = []
+        try:
+            for path, expected in self._slices():
+                with PackedFile.open(path, expected) as file:
+                    found.append(file.get(name))
+            return np.concatenate(found, axis=along)
+        except (MalformedError, OSError) as error:
+            raise AdapterError(f"{self.name}: {error}") from error
+
+    def prompt(self) -> Array:
+        files = [part for part in self._manifest.parts if part.name == "prompt"]
+        try:
+            if not files:
+                raise MalformedError(f"the prompt has {self.tokens} tokens, but no part holds it.")
+            with PackedFile.open(self._file(files[0]), self._manifest.expected_prompt()) as file:
+                return file.get(PROMPT).copy()
+        except (MalformedError, OSError) as error:
+            raise AdapterError(f"{self.name}: {error}") from error
+
+    def _slices(self) -> Iterator[tuple[Path, dict[str, tuple[int, ...]]]]:
+        """Yield the rank slices, the most important first; ranks are spread evenly over them."""
+        manifest = self._manifest
+        slices = sorted(
+            (part for part in manifest.parts if part.name == "lora"), key=lambda part: part.slice
+        )
+        if manifest.rank and not slices:
+            raise MalformedError(f"rank is {manifest.rank}, but no part holds LoRA factors.")
+        each, over = divmod(manifest.rank, max(1, len(slices)))
+        for index, part in enumerate(slices):
+            yield self._file(part), manifest.expected_lora(each + (index < over))
+
+    def _file(self, part: AdapterPart) -> Path:
+        if part.sha256 not in self._parts:
+            raise MalformedError(f"the file of part {part.sha256[:12]} was not given.")
+        return self._parts[part.sha256]
+
+
+class FreshStart:
+    """An adapter that changes nothing yet: random A with rows of unit norm, B = 0.
+
+    As in Hu et al. 2021 (arXiv 2106.09685, section 4.1). Nothing is held: each factor is drawn
+    again from its seed.
+
+    Args:
+        shapes: (out, in) of each target.
+        rank: of every target's factors.
+        tokens: of the soft prompt.
+        hidden_size: its width.
+        seed: with a target's name it fixes that target's A.
+    """
+
+    def __init__(
+        self,
+        shapes: Mapping[str, tuple[int, int]],
+        rank: int,
+        tokens: int,
+        hidden_size: int,
+        seed: int,
+    ) -> None:
+        self.name = "a fresh adapter"
+        self.rank = rank
+        self.tokens = tokens
+        self.hidden_size = hidden_size
+        self.shapes = dict(shapes) if rank else {}
+        self._seed = seed
+
+    def factor(self, name: str) -> Array:
+        target, _, kind = name.rpartition(".")
+        out, inputs = self.shapes[target]
+        if kind == "lora_B":
+            return np.zeros((out, self.rank), dtype=np.float32)
+        drawn = self._drawn(name, (self.rank, inputs))
+        unit: Array = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+        return unit
+
+    def prompt(self) -> Array:
+        return self._drawn(PROMPT, (self.tokens, self.hidden_size)) * np.float32(_PROMPT_STD)
+
+    def _drawn(self, name: str, shape: tuple[int, int]) -> Array:
+        rng = np.random.default_rng([self._seed, zlib.crc32(name.encode())])
+        return rng.standard_normal(shape, dtype=np.float32)

@@ -1,0 +1,106 @@
+"""Adapters as PEFT folders, written without PEFT or torch.
+
+LoRA: ``lora_alpha`` = r, so PEFT's scale is 1 and it adds exactly B A. PEFT keeps one kind of
+adapter in one folder. Format: `save_pretrained` of PEFT 0.14 to 0.21
+(https://huggingface.co/docs/peft/developer_guides/checkpoint).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save
+
+Array = NDArray[np.float32]
+
+
+def write_lora(folder: Path, tensors: Mapping[str, Array], base: str) -> None:
+    """Write a LoRA folder.
+
+    Args:
+        folder: made if it isn't there.
+        tensors: ``{target}.lora_A`` (r, in) and ``{target}.lora_B`` (out, r) of each target
+            module, the same r everywhere.
+        base: name or path of the base model.
+    """
+    targets = sorted(name.removesuffix(".lora_A") for name in tensors if name.endswith(".lora_A"))
+    rank = int(tensors[f"{targets[0]}.lora_A"].shape[0])
+    config = _config("LORA", base) | {
+        "r": rank,
+        "lora_alpha": rank,
+        # Whole module paths: a suffix could also match a layer that wasn't trained.
+        "target_modules": targets,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "init_lora_weights": True,
+        "use_rslora": False,
+    }
+    _write(folder, config, {f"base_model.model.{n}.weight": t for n, t in tensors.items()})
+
+
+def write_prompt(folder: Path, prompt: Array, base: str) -> None:
+    """Write a soft prompt, (tokens, hidden), as a prompt-tuning folder."""
+    tokens, hidden = prompt.shape
+    config = _config("PROMPT_TUNING", base) | {
+        "num_virtual_tokens": tokens,
+        "token_dim": hidden,
+        "num_transformer_submodules": 1,
+        "prompt_tuning_init": "RANDOM",
+    }
+    _write(folder, config, {"prompt_embeddings": prompt})
+
+
+def write_prefix(folder: Path, tensors: Mapping[str, Array], base: str) -> None:
+    """Write a per-layer prefix as a prefix-tuning folder without a projection.
+
+    PEFT keeps one row a position: key and value of the first layer, of the second, and so on
+    (`PeftModel.get_prompt`). Keys stand as attention sees them, behind the rotary embedding; the
+    text's positions are counted from the prefix's end.
+
+    Args:
+        folder: made if it isn't there.
+        tensors: ``prefix.{layer}.key`` and ``prefix.{layer}.value`` of every layer from 0 on,
+            each (kv_heads, tokens, head_dim).
+        base: name or path of the base model.
+    """
+    layers = len(tensors) // 2
+    parts = [tensors[f"prefix.{at}.{kind}"] for at in range(layers) for kind in ("key", "value")]
+    heads, tokens, size = parts[0].shape
+    config = _config("PREFIX_TUNING", base) | {
+        "num_virtual_tokens": tokens,
+        "token_dim": heads * size,
+        "num_transformer_submodules": 1,
+        "num_attention_heads": heads,
+        "num_layers": layers,
+        "encoder_hidden_size": heads * size,
+        "prefix_projection": False,
+    }
+    rows = np.stack(parts).transpose(2, 0, 1, 3)  # (tokens, 2 * layers, heads, size)
+    _write(folder, config, {"prompt_embeddings": rows.reshape(tokens, -1)})
+
+
+def _config(kind: str, base: str) -> dict[str, Any]:
+    return {
+        "peft_type": kind,
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "revision": None,
+        "inference_mode": True,
+    }
+
+
+def _write(folder: Path, config: dict[str, Any], tensors: dict[str, Array]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    # safetensors writes an array's memory as it lies, whatever its strides.
+    plain = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    weights: bytes = save(plain, metadata={"format": "pt"})
+    text = msgspec.json.format(msgspec.json.encode(config), indent=2)
+    # The configuration comes last: a folder that has it is complete.
+    for name, content in (("adapter_model.safetensors", weights), ("adapter_config.json", text)):
+        partial = folder / f"{name}.partial"
+        partial.write_bytes(content)
+        partial.replace(folder / name)
