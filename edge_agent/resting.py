@@ -1,4 +1,4 @@
-"""Watches how the device fares while there is a task, and lets the task rest when it must."""
+"""Watches how the device fares while there is a worker, and lets its task rest when it must."""
 
 import logging
 import time
@@ -58,22 +58,26 @@ class Resting:
 
     def tick(self, now: float) -> None:
         """Read what is due; let the task rest, or go on."""
-        if now < self._next or (self._agent.tasks.current is None and self.trouble is None):
+        agent = self._agent
+        idle = agent.tasks.current is None and agent.worker.pid is None
+        if now < self._next or (idle and self.trouble is None):
             return
-        self._next = now + self._agent.settings.conditions_s
+        self._next = now + agent.settings.conditions_s
         before = self.trouble
         self._watch.read(self.conditions(), self._free_share())
         trouble = self.trouble
         if trouble is None and before is not None:
             log.info("the device fares well again")
             self._tell()
-            self._agent.tasks.advance()
+            agent.tasks.advance()
         elif trouble is not None and (before is None or before.kind != trouble.kind):
             log.warning("no task goes on: %s", trouble.reason)
-            self._agent.teller.event(trouble.kind, trouble.reason)
+            agent.teller.event(trouble.kind, trouble.reason)
             self._tell()
         if trouble is not None:
-            self._agent.setbacks.ask_to_rest()
+            agent.setbacks.ask_to_rest()
+            if trouble.kind == "pressure" and agent.tasks.current is None:
+                agent.worker.stop()  # it is kept warm only while that costs nobody anything
 
     def _tell(self) -> None:
         if self._agent.welcomed:

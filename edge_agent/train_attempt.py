@@ -2,7 +2,9 @@
 
 import os
 import queue
+import re
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -45,6 +47,11 @@ class StoppedError(AgentError):
     """Somebody asked for an end before the training's."""
 
 
+def in_options(message: str) -> str:
+    """Return a worker's message with the options that stand for a job file's keys here."""
+    return re.sub(r"\blocal\.(\w+)", lambda key: "--" + key[1].replace("_", "-"), message)
+
+
 class View(Protocol):
     """Who is told how it goes."""
 
@@ -67,6 +74,7 @@ class Attempt:
         enforcement: what keeps the worker within it.
         log_file: takes what the worker's libraries print.
         view: is told how it goes.
+        stops_asked: how often somebody asked for an end; the second time it is one at once.
 
     Attributes:
         held_out: losses on held-out text, by variant.
@@ -83,6 +91,7 @@ class Attempt:
         enforcement: Enforcement,
         log_file: Path,
         view: View,
+        stops_asked: Callable[[], int] = lambda: 0,
     ) -> None:
         self._command = command
         self._limit_bytes = limit_bytes
@@ -93,7 +102,7 @@ class Attempt:
         self._threads = threads
         self._over_bytes: int | None = None  # what the watchdog saw
         self._step = 0
-        self._stops_asked = 0
+        self._stops_asked = stops_asked
         self._pausing = False
         self.held_out: dict[str, Evaluation] = {}
         self.worker_peak_bytes = 0
@@ -102,16 +111,12 @@ class Attempt:
     def peak_bytes(self) -> int:
         return self.worker_peak_bytes + (peak_bytes(os.getpid()) or 0)
 
-    def stop(self) -> None:
-        """Ask for an end after the running step; the second time, at once."""
-        self._stops_asked += 1
-
     def run(self) -> TrainedLocal:
         """Start the worker, and return what it made.
 
         Raises:
             WorkerMemoryError: it was killed for memory, or could not get any.
-            StoppedError: `stop` was called.
+            StoppedError: that was asked for.
             AgentError: the task can't be done.
         """
         kills = self._enforcement.kills()
@@ -148,7 +153,7 @@ class Attempt:
             case Failed(kind="memory"):
                 raise WorkerMemoryError(event.message, self.peak_bytes)
             case Failed():
-                raise _KINDS.get(event.kind, AgentError)(event.message)
+                raise _KINDS.get(event.kind, AgentError)(in_options(event.message))
             case Counted():
                 self._view.counted(event)
             case Paused():
@@ -168,9 +173,10 @@ class Attempt:
         Raises:
             StoppedError: there is nothing to wait for.
         """
-        if not self._stops_asked:
+        asked = self._stops_asked()
+        if not asked:
             return
-        if self._stops_asked > 1 or not self._step:
+        if asked > 1 or not self._step:
             raise StoppedError("stopped.")
         if not self._pausing:
             self._pausing = True

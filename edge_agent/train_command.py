@@ -127,13 +127,12 @@ class Training:
         self._ladder = ladder
         self._limit = limit
         self._view = view
-        self._attempt: Attempt | None = None
+        self._stops = 0
         self._enforcement = Enforcement("train", hard=limit.reason.startswith(_SET))
 
     def stop(self) -> None:
         """Ask for an end after this step; the second time, now. Safe from a signal handler."""
-        if self._attempt is not None:
-            self._attempt.stop()
+        self._stops += 1
 
     def run(self) -> TrainReport:
         """Train on the rung that fits, or on a lower one if memory runs out.
@@ -149,11 +148,13 @@ class Training:
         self._enforcement.begin()
         try:
             while True:
-                self._attempt = self._new_attempt(line)
+                attempt = self._new_attempt(line)
                 try:
-                    result = self._attempt.run()
-                    self._keep_peak(line, self._attempt.peak_bytes)
-                    return report_of(line, self._limit, self._attempt, result, failed)
+                    result = attempt.run()
+                    self._keep_peak(line, attempt.peak_bytes)
+                    if self._options.resume and len(result.seconds) == len(result.losses):
+                        self._view.warn("what was learnt before is of another task; began anew.")
+                    return report_of(line, self._limit, attempt, result, failed)
                 except WorkerMemoryError as error:
                     failed.append(line.rung)
                     line = self._step_down(line, failed, error)
@@ -190,6 +191,7 @@ class Training:
             enforcement=self._enforcement,
             log_file=Path(options.state) / "train-worker.log",
             view=self._view,
+            stops_asked=lambda: self._stops,
         )
 
     def _keep_peak(self, line: RungPlan, measured_bytes: int) -> None:

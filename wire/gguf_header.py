@@ -41,7 +41,7 @@ _SCALARS = {
     11: "q",
     12: "d",
 }
-#: Name, numbers in a block and bytes of a block of ggml's types (enum ggml_type in ggml.h).
+#: Name, numbers in a block and bytes of a block of the types that files have (ggml_type in ggml.h).
 _TYPES = {
     0: ("F32", 1, 4),
     1: ("F16", 1, 2),
@@ -50,13 +50,11 @@ _TYPES = {
     6: ("Q5_0", 32, 22),
     7: ("Q5_1", 32, 24),
     8: ("Q8_0", 32, 34),
-    9: ("Q8_1", 32, 36),
     10: ("Q2_K", 256, 84),
     11: ("Q3_K", 256, 110),
     12: ("Q4_K", 256, 144),
     13: ("Q5_K", 256, 176),
     14: ("Q6_K", 256, 210),
-    15: ("Q8_K", 256, 292),
     16: ("IQ2_XXS", 256, 66),
     17: ("IQ2_XS", 256, 74),
     18: ("IQ3_XXS", 256, 98),
@@ -119,13 +117,17 @@ def read_header(path: Path, arrays: Container[str] = ()) -> GgufHeader:
         metadata, lengths = _read_metadata(cursor, entry_count, arrays)
         infos = [_read_info(cursor) for _ in range(tensor_count)]
         alignment = metadata.get("general.alignment", 32)
-        if type(alignment) is not int or not 0 < alignment <= 2**20 or alignment & (alignment - 1):
+        if type(alignment) is not int or not 8 <= alignment <= 2**20 or alignment & (alignment - 1):
             raise MalformedError(f"{path.name}: general.alignment is {alignment!r}.")
         body = -(-cursor.position // alignment) * alignment
     tensors: dict[str, GgufTensor] = {}
     for name, shape, kind, offset in infos:
         if name in tensors:
             raise MalformedError(f"{path.name} names the tensor {name[:200]!r} twice.")
+        if offset % alignment:
+            raise MalformedError(
+                f"{path.name}: {name[:200]!r} stands at {offset}, no multiple of {alignment}."
+            )
         tensors[name] = _placed(path.name, name, shape, kind, body + offset)
         if tensors[name].start + tensors[name].size_bytes > size_bytes:
             raise MalformedError(f"{path.name} was cut short; fetch it again.")

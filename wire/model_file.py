@@ -54,10 +54,8 @@ def config_of(path: Path) -> dict[str, Any]:
         WireError: there is no model, or its header or ``config.json`` can't be used.
     """
     config = path / "config.json"
-    if path.is_dir() and config.is_file():
+    if path.is_dir() and (any(path.glob("*.safetensors")) or not any(path.glob("*.gguf"))):
         return read_json_object(config)
-    if path.is_dir() and any(path.glob("*.safetensors")):
-        raise WireError(f"{config} is missing. Fetch the model again.")
     file = weight_files(path)[0]
     try:
         return config_of_gguf(file)
@@ -79,12 +77,6 @@ def stored_bytes(path: Path) -> int:
         raise WireError(f"{error.filename} can't be read: {error.strerror}.") from error
 
 
-def _tensors(file: Path) -> Mapping[str, StoredTensor | GgufTensor]:
-    if file.suffix == ".gguf":
-        return gguf_header.read_header(file).tensors
-    return safetensors_header.read_header(file)
-
-
 def read_json_object(path: Path) -> dict[str, Any]:
     """Return a file's JSON object.
 
@@ -99,6 +91,12 @@ def read_json_object(path: Path) -> dict[str, Any]:
         raise WireError(f"{path} can't be read: {error.strerror}.") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedError(f"{path} is not a JSON object: {error}") from error
+
+
+def _tensors(file: Path) -> Mapping[str, StoredTensor | GgufTensor]:
+    if file.suffix == ".gguf":
+        return gguf_header.read_header(file).tensors
+    return safetensors_header.read_header(file)
 
 
 def _shards(folder: Path) -> list[Path]:

@@ -3,6 +3,16 @@
 from edge_agent.planning.counts import FLOAT_BYTES, Case
 
 
+def scores_kept(case: Case) -> int:
+    """Return the bytes of scores that are kept where they are capped: tanh's and softmax's results.
+
+    The latter twice in bfloat16: as it is computed, and as what multiplies the values.
+    """
+    cb = case.compute_bytes
+    kept = cb + FLOAT_BYTES + (cb if cb < FLOAT_BYTES else 0)
+    return case.sizes.batch * case.shape.heads * case.row**2 * kept
+
+
 class Attention:
     """The counts of one line's attention.
 
@@ -25,16 +35,14 @@ class Attention:
             self.saved += queries + keys  # the inputs of their norms
         self._capped = shape.model_type == "gemma2"
         cb = case.compute_bytes
-        scores = case.sizes.batch * shape.heads * case.row**2
-        # tanh's and softmax's results, and the latter as what multiplies the values.
-        kept = cb + FLOAT_BYTES + (cb if cb < FLOAT_BYTES else 0)
-        self.scores_saved = scores * kept if self._capped else 0
+        self.scores_saved = scores_kept(case) if self._capped else 0
         # Gradients of what was gathered, of queries, keys and values; the fused kernel sums the
         # latter three in float32.
         wide = 3 * queries * (FLOAT_BYTES if cb < FLOAT_BYTES else 0)
         self.backward = case.positions * (4 * queries * cb + wide) + self.scores_saved
         if self._capped:
             # Of the probabilities in both types, and of the scores in float32.
+            scores = case.sizes.batch * shape.heads * case.row**2
             self.backward += scores * (cb + 2 * FLOAT_BYTES)
 
     def forward(self, rows: int) -> int:

@@ -19,8 +19,6 @@ PIECE_LOGITS = 2**20
 LEAST_ROWS = 256
 PIECE_BYTES = 8 * 1024 * 1024
 EVALUATED_ROWS = 4
-#: Pages of an embedding that 64 rows bring in, each with 64 KiB around it.
-_GATHERED_BYTES = 64 * 64 * 1024
 #: AdamW: value, and two moments.
 _STATE_BYTES = 3 * FLOAT_BYTES
 
@@ -43,7 +41,7 @@ def streamed_terms(case: Case, rung: str) -> dict[str, int]:
     stages = {
         "head": {"block inputs": layers * one_input, "block": _head(case)},
         "last": {
-            "block inputs": max(1, layers - 1) * one_input,
+            "block inputs": layers * one_input,
             "gradients": gradients // layers,
             "block": _backward(case, rung),
         },
@@ -149,12 +147,8 @@ def _head(case: Case) -> int:
     products += _under_way(case, vocab * hidden)
     # Then the wanted tokens' rows, times the states, in float32.
     wide = 3 if cb < FLOAT_BYTES else 1
-    right = n * hidden * (cb + wide * FLOAT_BYTES) + _gathered(case)
+    right = n * hidden * (cb + wide * FLOAT_BYTES)
     return saved + states + max(products, right)
-
-
-def _gathered(case: Case) -> int:
-    return min(_GATHERED_BYTES, stored_bytes(case.shape))
 
 
 def _evaluating(case: Case) -> int:
@@ -170,6 +164,6 @@ def _evaluating(case: Case) -> int:
     head = n * cb * hidden + predicted * hidden * 2 * cb
     head += max(
         logits * (FLOAT_BYTES + cb) + _under_way(case, shape.vocab_size * hidden),
-        predicted * hidden * (cb + (3 if cb < FLOAT_BYTES else 1) * FLOAT_BYTES) + _gathered(case),
+        predicted * hidden * (cb + (3 if cb < FLOAT_BYTES else 1) * FLOAT_BYTES),
     )
     return max(feed, attend, head)

@@ -8,7 +8,7 @@ import pytest
 from edge_agent.errors import DataError
 from edge_agent.limits.enforcement import Enforcement
 from edge_agent.protocol import TrainLocal
-from edge_agent.train_attempt import Attempt, StoppedError, WorkerMemoryError
+from edge_agent.train_attempt import Attempt, StoppedError, WorkerMemoryError, in_options
 from edge_agent.train_view import Lines
 from wire.messages import LocalWork
 
@@ -29,7 +29,7 @@ def command(tmp_path: Path) -> TrainLocal:
     )
 
 
-def attempt(command: TrainLocal, folder: Path, limit_bytes: int) -> Attempt:
+def attempt(command: TrainLocal, folder: Path, limit_bytes: int, stops: int = 0) -> Attempt:
     return Attempt(
         command,
         threads=1,
@@ -37,6 +37,7 @@ def attempt(command: TrainLocal, folder: Path, limit_bytes: int) -> Attempt:
         enforcement=Enforcement("test", hard=False),
         log_file=folder / "worker.log",
         view=Lines(io.StringIO()),
+        stops_asked=lambda: stops,
     )
 
 
@@ -63,7 +64,11 @@ def test_what_is_wrong_with_the_data_is_an_error_of_the_data(
 def test_a_stop_before_the_first_step_is_heeded_at_once(
     command: TrainLocal, tmp_path: Path
 ) -> None:
-    tried = attempt(command, tmp_path, 2_000_000_000)
-    tried.stop()
+    tried = attempt(command, tmp_path, 2_000_000_000, stops=1)
     with pytest.raises(StoppedError):
         tried.run()
+
+
+def test_a_job_files_keys_are_told_as_options() -> None:
+    said = in_options("the loss of step 3 is nan. Lower local.lr, or raise local.seq_len.")
+    assert said == "the loss of step 3 is nan. Lower --lr, or raise --seq-len."

@@ -197,6 +197,7 @@ def test_a_training_that_was_stopped_goes_on_where_it_was(
     done = train(*words, *options, "--resume")
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)["loss"]) == 150
+    assert "began anew" not in done.stderr
     assert sorted(file.name for file in (tmp_path / "adapter").iterdir()) == [
         "adapter_config.json", "adapter_model.safetensors",
     ]  # fmt: skip

@@ -1,11 +1,11 @@
 """Stored weights into numbers to compute with, bfloat16 or float32, as fast as torch alone can.
 
 Exactness. In float32 the result is what ggml's own reference computes, to the last bit: the same
-products and sums in the same order, and all but the last are exact. In bfloat16, formats with a
-lower end (q4_1, q5_1, q4_k, q5_k) are the float32 result rounded once. For the others both the
-scale and the product are rounded; q, of at most eight bits, is not. With eight bits of significand
-a rounding's relative error is at most u / (1 + u) for u = 2^-8, so the two together change a weight
-by at most (1 + u / (1 + u))^2 - 1 = (2u + 3u^2) / (1 + u)^2 < 2u = 2^-7 of itself.
+products and sums in the same order, and all but the last are exact. In bfloat16, q4_0, q5_0 and q8_0
+round the scale and then the product (q, of at most eight bits, is exact); all others are the
+float32 result rounded once. With eight bits of significand a rounding's relative error is at most
+u / (1 + u) for u = 2^-8, so two of them change a weight by at most
+(1 + u / (1 + u))^2 - 1 = (2u + 3u^2) / (1 + u)^2 < 2u = 2^-7 of itself.
 """
 
 import torch
@@ -60,14 +60,17 @@ class Expander:
     def _finish(self, unpacked: Unpacked, out: torch.Tensor) -> None:
         q, scale, low = unpacked
         out = out.view(q.shape)
-        if low is None:
+        # torch vectorises a product with one scale for each group: 32 bfloat16 or 16 float32.
+        if self._dtype != torch.float32 and low is None and q.shape[-1] >= 32:
             narrow = self._buffer("narrow", tuple(scale.shape), self._dtype).copy_(scale)
             out.copy_(q).mul_(narrow)
             return
         wide = out
         if self._dtype != torch.float32:
             wide = self._buffer("wide", tuple(q.shape), torch.float32)
-        wide.copy_(q).mul_(scale).sub_(low)
+        wide.copy_(q).mul_(scale)
+        if low is not None:
+            wide.sub_(low)
         if wide is not out:
             out.copy_(wide)
 

@@ -54,6 +54,11 @@ class StoredMatrix:
         begin, end = self.start + first * self.row_bytes, self.start + last * self.row_bytes
         return self.file.view(begin, end).view(last - first, self.row_bytes)
 
+    def gathered(self, rows: list[int]) -> torch.Tensor:
+        """Return copies of some rows as they stand in the file, (len(rows), row_bytes) uint8."""
+        starts = [self.start + row * self.row_bytes for row in rows]
+        return self.file.gather(starts, self.row_bytes)
+
     def release(self, first: int, last: int) -> None:
         """Give back the pages of some rows."""
         begin, end = self.start + first * self.row_bytes, self.start + last * self.row_bytes
@@ -128,8 +133,7 @@ class MappedWeights:
         """Return some rows of a matrix, as for an embedding."""
         tensor = self._matrix(name)
         wanted = ids if tensor.order is None else tensor.order[ids]
-        raw = tensor.bytes_of(0, tensor.shape[0]).index_select(0, wanted)
-        tensor.release(0, tensor.shape[0])
+        raw = tensor.gathered(wanted.tolist())
         found = torch.empty(len(ids), tensor.shape[1], dtype=self.dtype)
         self._expander.expand(tensor.kind, raw, found)
         return found

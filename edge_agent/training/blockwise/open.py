@@ -6,6 +6,7 @@ import torch
 
 from edge_agent.errors import ModelError
 from edge_agent.training.blockwise.contract import Weights
+from edge_agent.training.blockwise.gguf_weights import GgufWeights
 from edge_agent.training.blockwise.safetensors_weights import SafetensorsWeights
 from wire.errors import WireError
 from wire.model_file import config_of, weight_files
@@ -28,4 +29,6 @@ def open_weights(path: Path, dtype: torch.dtype) -> Weights:
         pickled = sorted(file.name for file in path.glob("*.bin"))
         hint = f" {pickled[0]} is a pickle and never read; convert it." if pickled else ""
         raise ModelError(f"{error}{hint}") from error
+    if paths[0].suffix == ".gguf":
+        return GgufWeights.open(config, paths[0], dtype)
     return SafetensorsWeights.open(config, paths, dtype)

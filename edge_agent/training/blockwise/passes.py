@@ -74,6 +74,7 @@ class Passes:
                 inputs.append(x)
                 x = _sum(block(x, len(ids)))
         loss, gradient = self._last(x, first, labels, len(ids), prompt)
+        del x  # the last block's input is done with
         for index in range(len(inputs) - 1, -1, -1):
             self._ahead(index - 1)
             gradient = self._again(index, inputs.pop(), first, gradient, len(ids))
@@ -96,7 +97,9 @@ class Passes:
             states = self._ends.leave(_sum(self._blocks[-1](leaf, rows)), rows, places)
         total, gradient = self._head.loss(states.detach(), wanted, with_gradient=True)
         if states.requires_grad and gradient is not None:
-            begin_backward(states, gradient).backward()  # type: ignore[no-untyped-call]
+            root = begin_backward(states, gradient)
+            del states, gradient  # what the graph needs of them goes as it is used
+            root.backward()  # type: ignore[no-untyped-call]
         return Loss(total, len(wanted)), leaf.grad
 
     def _again(

@@ -46,7 +46,7 @@ def test_loss_and_gradient_are_those_over_all_logits(monkeypatch, cap, piece):
     values = torch.randn(23, 6, generator=generator)
     wanted = torch.randint(0, 23, (7,), generator=generator)
     loss, gradient = by_torch(states, wanted, values, cap)
-    head = Head(Matrix(values), "head", cap)
+    head = Head(Matrix(values), "head", cap=cap)
     found, slope = head.loss(states, wanted, with_gradient=True)
     assert found == pytest.approx(loss, rel=1e-5)
     assert torch.allclose(slope, gradient, atol=1e-6)
@@ -56,14 +56,14 @@ def test_loss_and_gradient_are_those_over_all_logits(monkeypatch, cap, piece):
 def test_a_greater_logit_in_a_later_piece_scales_down_what_was_summed():
     # Logits 0 and 100, then 200: softmax is 1 on the last, the loss of the first is 200.
     values = torch.tensor([[0.0]] * 4 + [[100.0]] + [[200.0]])
-    head = Head(Matrix(values), "head", None)
+    head = Head(Matrix(values), "head")
     loss, gradient = head.loss(torch.ones(1, 1), torch.tensor([0]), with_gradient=True)
     assert loss == 200.0
     assert gradient.tolist() == [[200.0]]
 
 
 def test_no_positions_have_no_loss():
-    head = Head(Matrix(torch.ones(4, 2)), "head", None)
+    head = Head(Matrix(torch.ones(4, 2)), "head")
     loss, gradient = head.loss(
         torch.empty(0, 2), torch.empty(0, dtype=torch.int64), with_gradient=True
     )

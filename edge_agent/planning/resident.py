@@ -1,0 +1,98 @@
+"""Memory of the rungs that hold the whole base: resident, checkpointed.
+
+Counted from what PyTorch's autograd keeps of the blocks of transformers, with the low-rank layers
+of `edge_agent.training.lowrank`. The letters are those of `streamed`: N positions, H hidden, M mlp,
+Q all queries, K all keys.
+"""
+
+from edge_agent.planning.attention import scores_kept
+from edge_agent.planning.counts import FLOAT_BYTES, Case, stored_bytes, stored_per_parameter
+
+#: `edge_agent.training.loss.PIECE_LOGITS`; that module imports torch, so a test holds them equal.
+PIECE_LOGITS = 2**20
+#: AdamW on float32: value, gradient, two moments.
+_STATE_BYTES = 4 * FLOAT_BYTES
+
+
+def resident_terms(case: Case, rung: str) -> dict[str, int]:
+    """Return what a rung holds at its peak beside the runtime, in bytes, by name.
+
+    Args:
+        case: the line.
+        rung: ``resident`` or ``checkpointed``.
+    """
+    loading, working = _loading(case), _working(case, rung)
+    return max(loading, working, key=lambda terms: sum(terms.values()))
+
+
+def _loading(case: Case) -> dict[str, int]:
+    """Return what is there while a base in another type is read: both it and its file."""
+    if _mapped(case):
+        return {}
+    return {"weights": _weights(case), "their file": stored_bytes(case.shape)}
+
+
+def _mapped(case: Case) -> bool:
+    """Whether the file's own pages serve as weights: then they are there once, as they are used."""
+    return (
+        case.shape.stored in {2: ("bf16", ""), 4: ("f32", "")}[case.compute_bytes]
+        and stored_per_parameter(case.shape) == case.compute_bytes
+    )
+
+
+def _weights(case: Case) -> int:
+    return case.shape.parameters * case.compute_bytes
+
+
+def _working(case: Case, rung: str) -> dict[str, int]:
+    shape, cb = case.shape, case.compute_bytes
+    trained, held = case.factors(case.sizes.rank), case.factors(case.adapter_rank)
+    prompt = case.knobs.prompt_tokens * shape.hidden_size * FLOAT_BYTES
+    one_input = case.positions * shape.hidden_size * cb
+    block = _block(case)
+    kept = shape.layers * block if rung == "resident" else shape.layers * one_input + block
+    return {
+        "weights": _weights(case),
+        "adapter": trained * _STATE_BYTES + (held - trained) * FLOAT_BYTES + prompt,
+        "activations": kept,
+        "under way": max(_backward(case), _head(case)),
+    }
+
+
+def _block(case: Case) -> int:
+    """Return the bytes that autograd keeps of one block.
+
+    Each norm keeps its input in float32. Then, in the compute type: both norms' outputs, which
+    LoRA's A want; queries, keys, values, what they gather; the gate before and after its
+    activation, the up projection, and their product; what stands between A and B. In bfloat16
+    there are also copies of the factors.
+    """
+    shape, cb = case.shape, case.compute_bytes
+    repeated = case.queries if shape.kv_heads < shape.heads else case.keys
+    norms = 4 if shape.model_type == "gemma2" else 2
+    wide = norms * shape.hidden_size + shape.heads + norms
+    if shape.model_type == "qwen3":
+        wide += case.queries + case.keys
+    narrow = 2 * shape.hidden_size + 2 * case.queries + 2 * repeated + 4 * shape.mlp_size
+    narrow += len(case.linears) * case.sizes.rank
+    copies = case.factors(case.adapter_rank) // shape.layers * cb if cb < FLOAT_BYTES else 0
+    scores = scores_kept(case) if shape.model_type == "gemma2" else 0
+    return case.positions * (wide * FLOAT_BYTES + narrow * cb) + copies + scores
+
+
+def _backward(case: Case) -> int:
+    """Return what goes through the last block: gradients in its MLP, and of its output."""
+    shape = case.shape
+    return case.positions * (3 * shape.mlp_size + 4 * shape.hidden_size) * case.compute_bytes
+
+
+def _head(case: Case) -> int:
+    """Return what the loss needs while everything is kept: a piece of logits at a time."""
+    shape, cb = case.shape, case.compute_bytes
+    positions = min(max(1, PIECE_LOGITS // shape.vocab_size), max(1, case.predicted))
+    # In float32: logits, their logarithmic softmax, its gradient; and in bfloat16 both ends of it.
+    each = 3 * FLOAT_BYTES + (2 * cb if cb < FLOAT_BYTES else 0)
+    # The last norm's input in float32, its output, the predicting states, and their gradient.
+    states = case.positions * shape.hidden_size * (FLOAT_BYTES + cb)
+    states += case.predicted * shape.hidden_size * 2 * cb
+    return positions * shape.vocab_size * each + states
