@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from edge_agent.asking import Asking
+from edge_agent.calibrating import Calibrating
 from edge_agent.collect import Collector
 from edge_agent.errors import RefusedError
 from edge_agent.failures import Failures
@@ -22,7 +23,15 @@ from edge_agent.limits.enforcement import Enforcement
 from edge_agent.peaks import Peaks
 from edge_agent.probe.memory import MemoryLimit, memory_limit
 from edge_agent.probe.process import peak_bytes, resident_bytes
-from edge_agent.protocol import Failed, Fetched, Finished, Losses, Paused, Progress, Ready
+from edge_agent.protocol import (
+    Calibrated,
+    Failed,
+    Fetched,
+    Finished,
+    Losses,
+    Paused,
+    Progress,
+)
 from edge_agent.resting import Resting
 from edge_agent.setbacks import Setbacks
 from edge_agent.task_run import Settings
@@ -93,7 +102,7 @@ class Supervisor:
             hard_bytes=hard_bytes,
         )
         failures = Failures(self.folder / "failures.json", self.limit.limit_bytes)
-        self.jobs = KnownJobs(self.limit.limit_bytes, failures)
+        self.jobs = KnownJobs(failures)
         self.welcomed = False
         self.hub: HubState | None = None
         self._greeting: str | None = None
@@ -110,6 +119,7 @@ class Supervisor:
         self.teller = Teller(self)
         self.tasks = Tasks(self)
         self.setbacks = Setbacks(self)
+        self.calibrating = Calibrating(self)
         self.resting = Resting(self)
 
     def stop(self) -> None:
@@ -226,7 +236,7 @@ class Supervisor:
         if announce.adapter is not None:
             check_sha256(announce.adapter.sha256)
         changed = self.jobs.learn(announce)
-        self._warm_up()
+        self.calibrating.begin()
         self.tasks.refresh_adapters()
         if changed:
             self.replan()
@@ -258,21 +268,14 @@ class Supervisor:
         self.welcomed = True
         self.teller.state(*self.resting.state)
         self.teller.info()
-        self._warm_up()
+        self.calibrating.begin()
         self.asking.repeat_all(time.monotonic())
 
     # Plans
 
-    def _warm_up(self) -> None:
-        """Start the worker to measure it, once there is a job and this session is the device's."""
-        unknown = self.worker.runtime_bytes == 0
-        if self.welcomed and unknown and self.jobs.active and self.jobs.worth_warming():
-            self.worker.warm()
-
     def replan(self) -> None:
         """Plan every job anew, and say what came of it."""
-        runtime = (resident_bytes(os.getpid()) or 0) + self.worker.runtime_bytes
-        for job, plan in self.jobs.plan(runtime, warmed=self.worker.runtime_bytes > 0).items():
+        for job, plan in self.jobs.plan(self.calibrating.known).items():
             log.info("job %s: role %s. %s", job, plan.role, plan.reason)
         if self.jobs.plans and all(plan.role == "none" for plan in self.jobs.plans.values()):
             self.worker.stop()  # nothing will be asked of it
@@ -283,9 +286,8 @@ class Supervisor:
 
     def _on_worker(self, event: object) -> None:
         match event:
-            case Ready():
-                self.worker.on_ready(event)
-                self.replan()
+            case Calibrated(measured=measured):
+                self.calibrating.on_measured(measured)
             case Fetched():
                 self.worker.on_fetched(event)
                 self.tasks.advance()
@@ -304,12 +306,11 @@ class Supervisor:
                 log.debug("passed over %s", type(event).__name__)
 
     def _on_worker_death(self, code: int) -> None:
-        over, warming = self.worker.ran_out(code), self.worker.warming
+        over, calibrating = self.worker.ran_out(code), self.worker.calibrating
         self.worker.on_death()
         log.warning("the worker ended with code %d%s", code, " (over its memory)" if over else "")
-        if over and warming:  # before any task: the libraries alone need all of it, or more
-            self.worker.runtime_bytes = self.limit.limit_bytes
-            self.replan()
+        if over and calibrating is not None:
+            self.calibrating.on_too_much(calibrating)
         if over:
             self.setbacks.out_of_memory(f"the worker was killed (code {code})")
         else:

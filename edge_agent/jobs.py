@@ -1,12 +1,10 @@
 """The jobs a device has heard of, and the rung it takes in each."""
 
+from edge_agent.calibration import Calibration
 from edge_agent.failures import Failures
 from edge_agent.planner import choose, ladder
 from wire.messages import AdapterRef, ModelShape, RoundAnnounce, RungPlan
 
-#: No torch worker was ever seen to start in less. Below it, warming up one would only
-#: break the limit that we were given.
-LEAST_RUNTIME_BYTES = 200_000_000
 _OVER = ("done", "failed", "cancelled")
 
 
@@ -14,12 +12,10 @@ class KnownJobs:
     """What was announced, and what was planned for it.
 
     Args:
-        limit_bytes: memory for the whole agent.
-        failures: what ran out of it before.
+        failures: what ran out of memory before, and under which limit.
     """
 
-    def __init__(self, limit_bytes: int, failures: Failures) -> None:
-        self._limit_bytes = limit_bytes
+    def __init__(self, failures: Failures) -> None:
         self._failures = failures
         self._announced: dict[str, RoundAnnounce] = {}
         self._lines: dict[str, list[RungPlan]] = {}  # by job: the whole ladder
@@ -40,27 +36,19 @@ class KnownJobs:
             return True
         return known.knobs != announce.knobs or known.base != announce.base
 
-    def worth_warming(self) -> bool:
-        """Whether a worker could start at all within the limit."""
-        return self._limit_bytes >= LEAST_RUNTIME_BYTES
-
-    def plan(self, runtime_bytes: int, *, warmed: bool) -> dict[str, RungPlan]:
+    def plan(self, calibration: Calibration | None) -> dict[str, RungPlan]:
         """Plan every active job anew; return the plans.
 
         Args:
-            runtime_bytes: resident memory of supervisor and warm worker.
-            warmed: whether the worker's share was measured. Until then nothing is promised,
-                except to devices that could not even start one.
+            calibration: of this device; until there is one, nothing is promised.
         """
-        if not warmed:
-            if self.worth_warming():
-                return {}
-            runtime_bytes += LEAST_RUNTIME_BYTES
+        if calibration is None:
+            return {}
         self.plans = {}
         for job in self.active:
             known = self._announced[job]
             limit = self._failures.limit_of(job)
-            lines = ladder(known.base.shape, known.knobs, limit, runtime_bytes)
+            lines = ladder(known.base.shape, known.knobs, limit, calibration)
             self._lines[job] = self._failures.judge(job, lines)
             self.plans[job] = choose(self._lines[job])
         return dict(self.plans)

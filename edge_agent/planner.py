@@ -1,45 +1,42 @@
 """Which role a device can take, from bytes: every rung with its peak, the highest that fits.
 
-Only shapes and sizes go in, so that the supervisor plans without importing what it plans for. The
-terms are counted from what PyTorch's autograd keeps of a Llama block (eager layers, SDPA) with the
-layers of `edge_agent.training.lowrank`, all in float32.
+Only shapes, sizes and what was measured of the device go in, so that the supervisor plans without
+importing what it plans for. The order of the lines is explained in
+``docs/adr/0009-the-whole-job-before-the-fastest-rung.md``.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import log2
 
+from edge_agent.calibration import Calibration
+from edge_agent.planning.counts import Case, Sizes, stored_per_parameter
+from edge_agent.planning.resident import resident_terms
+from edge_agent.planning.speed import step_seconds
+from edge_agent.planning.streamed import EVALUATED_ROWS, streamed_terms
+from edge_agent.planning.text import KEPT_BYTES, loading_bytes
+from edge_agent.planning.traffic import bytes_down, bytes_up
 from wire.messages import JobKnobs, ModelShape, RungPlan
 from wire.messages.plan import Role
 
-_FLOAT = 4  # bytes
-#: `edge_agent.training.evaluate.MAX_ROWS` and `edge_agent.training.loss.PIECE_LOGITS`; those
-#: modules import torch.
-EVALUATED_ROWS = 4
-PIECE_LOGITS = 2**20
-#: Logits, their softmax, and the gradient, while one piece is differentiated.
-_LOGIT_COPIES = 3
-#: Tokenizer, rows of token ids, buffers of the allocator: what no shape explains [measured].
-_SLACK_BYTES = 6_000_000
-
-_RUNGS: dict[str, tuple[tuple[Role, str], ...]] = {
-    "lora": (("lora", "resident"), ("infer", "infer")),
-    "prompt": (("prompt", "prompt"), ("infer", "infer")),
-    "lora+prompt": (("lora", "resident"), ("prompt", "prompt"), ("infer", "infer")),
-}
-
-
-@dataclass(frozen=True)
-class _Sizes:
-    """The knobs of one line."""
-
-    rank: int
-    batch: int
-    seq_len: int
+#: These hold the whole base through transformers and PEFT, from safetensors only.
+RESIDENT = ("resident", "checkpointed")
+_LORA: tuple[tuple[Role, str], ...] = (
+    ("lora", "resident"),
+    ("lora", "checkpointed"),
+    ("lora", "streamed"),
+)
+_CORE: tuple[tuple[Role, str], ...] = (("lora", "core"),)
+_PROMPT: tuple[tuple[Role, str], ...] = (("prompt", "prompt"),)
+_INFER: tuple[tuple[Role, str], ...] = (("infer", "infer"),)
 
 
 def ladder(
-    shape: ModelShape, knobs: JobKnobs, limit_bytes: int, runtime_bytes: int
+    shape: ModelShape,
+    knobs: JobKnobs,
+    limit_bytes: int,
+    calibration: Calibration,
+    *,
+    local: bool = False,
 ) -> list[RungPlan]:
     """Return every rung of a job, the highest first, each with its predicted peak.
 
@@ -49,15 +46,17 @@ def ladder(
         shape: the base model.
         knobs: the job's method, sizes and floors.
         limit_bytes: for the whole agent.
-        runtime_bytes: resident memory of the supervisor and a warm worker, before any task.
+        calibration: of this device.
+        local: a task without a hub: its adapter has no rank but the one that is trained.
 
     Returns:
         At least one line; none for a method that this version does not know.
     """
+    number_bytes = calibration.compute_bytes(stored_per_parameter(shape))
     return [
-        _line(shape, knobs, role, rung, sizes, limit_bytes=limit_bytes, runtime_bytes=runtime_bytes)
-        for role, rung in _RUNGS.get(knobs.method, ())
-        for sizes in _steps(role, knobs)
+        _line(Case(shape, knobs, sizes, number_bytes, local), role, rung, limit_bytes, calibration)
+        for role, rung in _rungs(shape, knobs)
+        for sizes in _steps(role, rung, knobs)
     ]
 
 
@@ -71,37 +70,45 @@ def choose(lines: list[RungPlan]) -> RungPlan:
         if line.fits:
             return line
     if not lines:
-        return RungPlan(
-            role="none",
-            rung="none",
-            rank=0,
-            batch=0,
-            seq_len=0,
-            predicted_peak_bytes=0,
-            fits=False,
-            reason="none: the job's method is unknown to this version. Update the agent.",
-        )
+        return _none(0, 0, "the job's method is unknown to this version. Update the agent.")
     least = min(lines, key=lambda line: line.predicted_peak_bytes)
+    missing = f"{_mb(least.missing_bytes)} are missing for the least rung: {least.reason}"
+    return _none(least.predicted_peak_bytes, least.missing_bytes, missing)
+
+
+def _none(peak_bytes: int, missing_bytes: int, reason: str) -> RungPlan:
     return RungPlan(
         role="none",
         rung="none",
         rank=0,
         batch=0,
         seq_len=0,
-        predicted_peak_bytes=least.predicted_peak_bytes,
+        predicted_peak_bytes=peak_bytes,
         fits=False,
-        missing_bytes=least.missing_bytes,
-        reason=f"none: {_mb(least.missing_bytes)} are missing for the least rung: {least.reason}",
+        missing_bytes=missing_bytes,
+        reason=f"none: {reason}",
     )
 
 
-def _steps(role: Role, knobs: JobKnobs) -> Iterator[_Sizes]:
+def _rungs(shape: ModelShape, knobs: JobKnobs) -> list[tuple[Role, str]]:
+    """Return the rungs that a job's method and a base's file allow, the highest first."""
+    lora = [one for one in _LORA if shape.format == "safetensors" or one[1] not in RESIDENT]
+    cores = _CORE if knobs.cores else ()
+    known: dict[str, list[tuple[Role, str]]] = {
+        "lora": [*lora, *cores, *_INFER],
+        "prompt": [*_PROMPT, *_INFER],
+        "lora+prompt": [*lora, *_PROMPT, *_INFER],
+    }
+    return known.get(knobs.method, [])
+
+
+def _steps(role: Role, rung: str, knobs: JobKnobs) -> Iterator[Sizes]:
     """Halve one knob at a time: the one that is furthest above its floor, in octaves."""
     if role == "infer":
         # Rows at a time change memory only; a shorter sequence would change the losses.
         batch = min(EVALUATED_ROWS, knobs.batch)
         while batch:
-            yield _Sizes(0, batch, knobs.seq_len)
+            yield Sizes(0, batch, knobs.seq_len)
             batch //= 2
         return
     sizes = {"batch": knobs.batch, "rank": knobs.rank, "seq_len": knobs.seq_len}
@@ -109,7 +116,9 @@ def _steps(role: Role, knobs: JobKnobs) -> Iterator[_Sizes]:
     if role == "prompt":
         del sizes["rank"]
     while True:
-        yield _Sizes(sizes.get("rank", 0), sizes["batch"], sizes["seq_len"])
+        yield Sizes(sizes.get("rank", 0), sizes["batch"], sizes["seq_len"])
+        if rung in RESIDENT:
+            return  # less work than was asked for is done on lower rungs, which need less anyway
         # max() takes the first of equals, in the order above.
         knob = max(sizes, key=lambda name: log2(sizes[name] / max(1, floors[name])))
         if sizes[knob] <= floors[knob] or sizes[knob] <= 1:
@@ -118,20 +127,11 @@ def _steps(role: Role, knobs: JobKnobs) -> Iterator[_Sizes]:
 
 
 def _line(
-    shape: ModelShape,
-    knobs: JobKnobs,
-    role: Role,
-    rung: str,
-    sizes: _Sizes,
-    *,
-    limit_bytes: int,
-    runtime_bytes: int,
+    case: Case, role: Role, rung: str, limit_bytes: int, calibration: Calibration
 ) -> RungPlan:
-    loading, working = _loading(shape), _working(shape, knobs, role, sizes)
-    stage = loading if sum(loading.values()) > sum(working.values()) else working
-    terms = {"runtime": runtime_bytes, **stage}
+    terms = _terms(case, rung, calibration)
     peak = sum(terms.values())
-    fits = peak <= limit_bytes
+    sizes = case.sizes
     listed = " + ".join(f"{name} {_mb(size)}" for name, size in terms.items())
     rank = f", rank {sizes.rank}" if sizes.rank else ""
     return RungPlan(
@@ -141,81 +141,26 @@ def _line(
         batch=sizes.batch,
         seq_len=sizes.seq_len,
         predicted_peak_bytes=peak,
-        fits=fits,
+        fits=peak <= limit_bytes,
         missing_bytes=max(0, peak - limit_bytes),
         reason=f"{rung}: {listed} ({sizes.batch} x {sizes.seq_len} tokens{rank}) = {_mb(peak)}; "
         f"limit {_mb(limit_bytes)}",
+        step_s=step_seconds(case, rung, calibration.measured),
+        bytes_up=bytes_up(case, rung),
+        bytes_down=bytes_down(case),
     )
 
 
-def _loading(shape: ModelShape) -> dict[str, int]:
-    """Return what is resident while the base is read: the mapped file counts until it is closed."""
-    return {
-        "weights": shape.parameters * _FLOAT,
-        "their file": shape.parameters * shape.weight_bytes,
-        "other": _SLACK_BYTES,
-    }
-
-
-def _working(shape: ModelShape, knobs: JobKnobs, role: Role, sizes: _Sizes) -> dict[str, int]:
-    """Return what training, or evaluation, holds at its peak, in bytes, by name."""
-    adapter_rank = 0 if knobs.method == "prompt" else knobs.rank
-    prompt = knobs.prompt_tokens * shape.hidden_size
-    trained = {"lora": _factors(shape, sizes.rank), "prompt": prompt}.get(role, 0)
-    # The trained part stands twice: training starts from a copy that the update is taken from.
-    held = _factors(shape, adapter_rank) + prompt + trained
-    terms = {
-        "weights": shape.parameters * _FLOAT,
-        "adapter": held * _FLOAT,
-    }
-    if role != "infer":
-        terms["gradients"] = trained * _FLOAT
-        terms["optimiser"] = 2 * trained * _FLOAT
-    row = sizes.seq_len + knobs.prompt_tokens
-    if role == "infer":
-        terms["activations"] = sizes.batch * row * _passing(shape) * _FLOAT
-    else:
-        terms["activations"] = sizes.batch * row * _kept(shape, role, sizes.rank) * _FLOAT
-    terms["logits"] = _logits(shape, sizes) * _FLOAT
-    terms["other"] = _SLACK_BYTES
-    return terms
-
-
-def _factors(shape: ModelShape, rank: int) -> int:
-    """Numbers in the LoRA factors of all linear layers of the blocks."""
-    hidden, mlp = shape.hidden_size, shape.mlp_size
-    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    if rank == 0:
-        return 0
-    edges = 2 * (hidden + queries) + 2 * (hidden + keys) + 3 * (hidden + mlp)
-    return shape.layers * rank * edges
-
-
-def _kept(shape: ModelShape, role: Role, rank: int) -> int:
-    """Numbers that autograd holds for one token between the forward and the backward pass.
-
-    A block: both norms keep their input; attention keeps queries, keys, values and its output
-    (and one number a head); the MLP keeps the gate before and after SiLU, and the up projection.
-    LoRA's A also keep theirs: both norms' outputs, the attention's output (already counted), the
-    MLP's product, and r numbers for each of seven layers. At the peak the MLP of the last block
-    has three more tensors of its width under way.
-    """
-    hidden, mlp = shape.hidden_size, shape.mlp_size
-    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    block = 2 * hidden + 2 * queries + 2 * keys + 3 * mlp + shape.heads + 2
-    if role == "lora":
-        block += 2 * hidden + mlp + 7 * rank
-    return shape.layers * block + 2 * hidden + 3 * mlp
-
-
-def _passing(shape: ModelShape) -> int:
-    """Numbers for one token in the widest place of a forward pass: the MLP of a block."""
-    return 4 * shape.hidden_size + 3 * shape.mlp_size
-
-
-def _logits(shape: ModelShape, sizes: _Sizes) -> int:
-    positions = min(max(1, PIECE_LOGITS // shape.vocab_size), sizes.batch * sizes.seq_len)
-    return _LOGIT_COPIES * positions * shape.vocab_size
+def _terms(case: Case, rung: str, calibration: Calibration) -> dict[str, int]:
+    """Return what a line holds at its peak, supervisor included, in bytes, by name."""
+    full = rung in RESIDENT
+    runtime = {"runtime": calibration.runtime_bytes(full=full)}
+    held = resident_terms(case, rung) if full else streamed_terms(case, rung)
+    kernels = calibration.kernel_bytes(case.compute_bytes, case.shape.hidden_size)
+    working = runtime | {"kernels": kernels} | held | {"text": KEPT_BYTES}
+    loading = runtime | {"adapter": held.get("adapter", 0)}
+    loading |= {"tokenizer": loading_bytes(case.shape)}
+    return max(working, loading, key=lambda terms: sum(terms.values()))
 
 
 def _mb(size_bytes: int) -> str:

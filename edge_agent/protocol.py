@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from edge_agent.calibration import Measured
 from wire.messages import DataSummary, Evaluation, LocalWork, TrainMetrics
 from wire.messages.plan import Role
 
@@ -71,7 +72,17 @@ class TrainLocal(msgspec.Struct, frozen=True, kw_only=True, tag="train-local"):
     checkpoint: str  # file that the training state is kept in, and taken up from
 
 
-Command = Warm | Fetch | Work | Pause | TrainLocal
+class Calibrate(msgspec.Struct, frozen=True, kw_only=True, tag="calibrate"):
+    """Measure what this runtime weighs and how fast it is; `Calibrated` follows.
+
+    ``wide`` and ``full`` tell what there is room for; see `edge_agent.calibration`.
+    """
+
+    wide: bool
+    full: bool
+
+
+Command = Warm | Fetch | Work | Pause | TrainLocal | Calibrate
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
@@ -150,4 +161,21 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
     message: str
 
 
-Event = Ready | Fetched | Progress | Counted | Losses | Finished | Paused | TrainedLocal | Failed
+class Calibrated(msgspec.Struct, frozen=True, kw_only=True, tag="calibrated"):
+    """What was measured."""
+
+    measured: Measured
+
+
+Event = (
+    Ready
+    | Calibrated
+    | Fetched
+    | Progress
+    | Counted
+    | Losses
+    | Finished
+    | Paused
+    | TrainedLocal
+    | Failed
+)

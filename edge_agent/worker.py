@@ -21,6 +21,8 @@ import msgspec
 from edge_agent.errors import AdapterError, AgentError, DataError, ModelError
 from edge_agent.fetch import FetchError, fetch
 from edge_agent.protocol import (
+    Calibrate,
+    Calibrated,
     Command,
     Event,
     Failed,
@@ -111,6 +113,12 @@ class Worker:
                 if full:
                     _import_resident()
                 self.report(Ready(runtime_bytes=_resident_bytes(), full=full))
+            case Calibrate(wide=wide, full=full):
+                self._warm()
+                from edge_agent.training.calibrate import measure
+
+                measured = measure(wide=wide, import_resident=_import_resident if full else None)
+                self.report(Calibrated(measured=measured))
             case Fetch():
                 downloaded = fetch(command.http, command.digest, command.folder, self._fetching)
                 self.report(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edge_agent.limits.enforcement import Enforcement
 from edge_agent.probe.process import resident_bytes
-from edge_agent.protocol import Command, Fetch, Fetched, Pause, Ready, Warm, Work
+from edge_agent.protocol import Calibrate, Command, Fetch, Fetched, Pause, Work
 from edge_agent.task_run import Settings
 from edge_agent.worker_process import WorkerDied, WorkerEvent, WorkerProcess
 from wire.messages import RungPlan
@@ -56,11 +56,10 @@ class WorkerHost:
         self._past_task_peak_bytes = 0
         self._next_sample = 0.0
         self._idle_since: float | None = None
-        self._warming = False
+        self._calibrating: Calibrate | None = None
         self._fetching: str | None = None
         self._killed_for_memory = False
         self._kills = 0  # that the kernel had counted when the present process began
-        self.runtime_bytes = 0  # of a warm worker before any task; 0 until it was measured
         self.fetched_bytes = 0
 
     @property
@@ -84,9 +83,9 @@ class WorkerHost:
         return self._process.task_peak_bytes
 
     @property
-    def warming(self) -> bool:
-        """Whether the worker imports what it needs, to be measured."""
-        return self._warming
+    def calibrating(self) -> Calibrate | None:
+        """What the worker is measuring, None if it isn't."""
+        return self._calibrating
 
     @property
     def enforcement(self) -> str:
@@ -107,11 +106,11 @@ class WorkerHost:
         folder = self._folder / "models" / digest
         return folder if (folder / "complete").is_file() else None
 
-    def warm(self) -> None:
-        """Let the worker import what it needs; `Ready` follows."""
-        if not self._warming and self.runtime_bytes == 0:
-            self._warming = True
-            self._send(Warm())
+    def calibrate(self, command: Calibrate) -> None:
+        """Let the worker measure this device, unless it already does; `Calibrated` follows."""
+        if self._calibrating is None:
+            self._calibrating = command
+            self._send(command)
 
     def fetch(self, command: Fetch) -> None:
         """Let the worker fetch a base, unless it already does."""
@@ -147,10 +146,6 @@ class WorkerHost:
         if self._process is not None:
             self._process.send(Pause(task=task))
 
-    def on_ready(self, event: Ready) -> None:
-        self._warming = False
-        self.runtime_bytes = event.runtime_bytes
-
     def on_fetched(self, event: Fetched) -> None:
         self._fetching = None
         self.fetched_bytes += event.downloaded_bytes
@@ -177,7 +172,7 @@ class WorkerHost:
             self._process.stop()
         self._process = None
         self._full = False
-        self._warming = False
+        self._calibrating = None
         self._fetching = None
         self._killed_for_memory = False
 
@@ -200,12 +195,12 @@ class WorkerHost:
             return
         self._next_sample = now + SAMPLE_S
         used = self._process.sample() + (resident_bytes(os.getpid()) or 0)
-        if used > self._limit_bytes and not self._killed_for_memory and not self._warming:
+        if used > self._limit_bytes and not self._killed_for_memory and not self._calibrating:
             log.warning("%d bytes are used of %d; ending the worker", used, self._limit_bytes)
             self._killed_for_memory = True
             self._process.kill()
             return
-        if busy or self._warming or self._fetching:
+        if busy or self._calibrating or self._fetching:
             self._idle_since = None
         elif self._idle_since is None:
             self._idle_since = now

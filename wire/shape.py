@@ -8,11 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from wire.config_keys import flag, number
 from wire.errors import MalformedError
 from wire.messages.plan import ModelShape
-
-#: Larger numbers in a config can only be mistakes or mischief.
-_MAX_VALUE = 2**24
+from wire.other_shape import other_shape
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,8 @@ _FAMILIES: dict[str, _Family] = {
     "qwen2": _Family(qkv_bias=True),
     "qwen3": _Family(qkv_bias=None, out_bias=None, head_norms=True, head_dim=128),
 }
+#: Families whose every linear layer is known from the config alone; a hub's jobs take no others.
+FAMILIES = tuple(sorted(_FAMILIES))
 
 
 @dataclass(frozen=True)
@@ -52,18 +53,22 @@ class _Linear:
 def shape_of(config: Mapping[str, Any], weight_bytes: int) -> ModelShape:
     """Return the numbers from which a model's memory follows.
 
+    They are exact for `FAMILIES`. Any other decoder is read as a Llama, see `other_shape`.
+
     Args:
         config: the parsed ``config.json``.
         weight_bytes: bytes of one stored parameter, 2 for bf16 and 4 for fp32.
 
     Raises:
-        MalformedError: an unknown family, or a key that is missing or impossible.
+        MalformedError: a key is missing or impossible, or the model is none that can be trained.
     """
+    if config.get("model_type") not in FAMILIES:
+        return other_shape(config, weight_bytes)
     family = _family(config)
-    hidden, layers = _number(config, "hidden_size"), _number(config, "num_hidden_layers")
+    hidden, layers = number(config, "hidden_size"), number(config, "num_hidden_layers")
     heads, kv_heads, head_dim = _attention(config, family)
-    vocab = _number(config, "vocab_size")
-    tied = _flag(config, "tie_word_embeddings", family.tied)
+    vocab = number(config, "vocab_size")
+    tied = flag(config, "tie_word_embeddings", family.tied)
     block = sum(
         linear.out * linear.inp + (linear.out if linear.bias else 0)
         for linear in _block(config, family)
@@ -74,7 +79,7 @@ def shape_of(config: Mapping[str, Any], weight_bytes: int) -> ModelShape:
         model_type=str(config["model_type"]),
         hidden_size=hidden,
         layers=layers,
-        mlp_size=_number(config, "intermediate_size"),
+        mlp_size=number(config, "intermediate_size"),
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
@@ -113,7 +118,7 @@ def target_modules(config: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     block = _block(config, _family(config))
     return {
         f"model.layers.{layer}.{linear.name}": (linear.out, linear.inp)
-        for layer in range(_number(config, "num_hidden_layers"))
+        for layer in range(number(config, "num_hidden_layers"))
         for linear in block
     }
 
@@ -122,31 +127,33 @@ def _family(config: Mapping[str, Any]) -> _Family:
     model_type = config.get("model_type")
     family = _FAMILIES.get(model_type) if isinstance(model_type, str) else None
     if family is None:
-        known = ", ".join(sorted(_FAMILIES))
-        raise MalformedError(f"model_type is {model_type!r}; known are {known}. Use one of them.")
+        raise MalformedError(
+            f"model_type is {model_type!r}; a hub's jobs know {', '.join(FAMILIES)}. Use one of "
+            "them, or train without a hub: `lorikeet-agent train` takes other decoders, too."
+        )
     return family
 
 
 def _attention(config: Mapping[str, Any], family: _Family) -> tuple[int, int, int]:
     """Return heads, key-value heads, and the size of one head."""
-    heads = _number(config, "num_attention_heads")
-    kv_heads = _number(config, "num_key_value_heads", heads)
+    heads = number(config, "num_attention_heads")
+    kv_heads = number(config, "num_key_value_heads", heads)
     if heads % kv_heads:
         raise MalformedError(
             f"num_key_value_heads is {kv_heads}; must divide num_attention_heads ({heads})."
         )
-    hidden = _number(config, "hidden_size")
+    hidden = number(config, "hidden_size")
     default = family.head_dim or hidden // heads
-    return heads, kv_heads, _number(config, "head_dim", default)
+    return heads, kv_heads, number(config, "head_dim", default)
 
 
 def _block(config: Mapping[str, Any], family: _Family) -> list[_Linear]:
-    hidden, mlp = _number(config, "hidden_size"), _number(config, "intermediate_size")
+    hidden, mlp = number(config, "hidden_size"), number(config, "intermediate_size")
     heads, kv_heads, head_dim = _attention(config, family)
     queries, keys = heads * head_dim, kv_heads * head_dim
 
     def bias(rule: bool | None, key: str) -> bool:
-        return _flag(config, key, False) if rule is None else rule
+        return flag(config, key, False) if rule is None else rule
 
     qkv = bias(family.qkv_bias, "attention_bias")
     out = bias(family.out_bias, "attention_bias")
@@ -168,22 +175,3 @@ def _block(config: Mapping[str, Any], family: _Family) -> list[_Linear]:
         yield _Linear("mlp.down_proj", hidden, mlp, feed)
 
     return list(linears())
-
-
-def _number(config: Mapping[str, Any], key: str, default: int | None = None) -> int:
-    value = config.get(key)
-    if value is None:  # transformers writes `null` where the family's default holds
-        value = default
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _MAX_VALUE:
-        raise MalformedError(
-            f"{key} is {value!r}; must be a whole number from 1 to {_MAX_VALUE}. "
-            "Is this the config.json of a causal language model?"
-        )
-    return value
-
-
-def _flag(config: Mapping[str, Any], key: str, default: bool) -> bool:
-    value = config.get(key, default)
-    if not isinstance(value, bool):
-        raise MalformedError(f"{key} is {value!r}; must be true or false.")
-    return value

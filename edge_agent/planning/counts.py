@@ -26,12 +26,14 @@ class Case:
         knobs: of the job.
         sizes: what of them is left on this line.
         compute_bytes: of a number in memory, 2 for bfloat16 and 4 for float32.
+        local: without a hub: the adapter has only what is trained of it.
     """
 
     shape: ModelShape
     knobs: JobKnobs
     sizes: Sizes
     compute_bytes: int
+    local: bool = False
 
     @property
     def queries(self) -> int:
@@ -60,8 +62,10 @@ class Case:
 
     @property
     def adapter_rank(self) -> int:
-        """Rank of the global adapter: all that is published is in place on every rung."""
-        return 0 if self.knobs.method == "prompt" else self.knobs.rank
+        """Rank of the adapter: all that a hub has published is in place on every rung."""
+        if self.knobs.method == "prompt":
+            return 0
+        return self.sizes.rank if self.local else self.knobs.rank
 
     def factors(self, rank: int) -> int:
         """Return the numbers in the LoRA factors of all linear layers of the blocks."""

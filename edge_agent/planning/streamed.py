@@ -43,15 +43,17 @@ def streamed_terms(case: Case, rung: str) -> dict[str, int]:
         "last": {
             "block inputs": layers * one_input,
             "gradients": gradients // layers,
-            "block": _backward(case, rung),
+            "block": _backward(case),
         },
         "first": {
             "block inputs": one_input,
             "gradients": gradients,
-            "block": _backward(case, rung),
+            "block": _backward(case),
         },
         "evaluation": {"block": _evaluating(case)},
     }
+    if rung == "core":  # which are made once for a base, and then read from their file
+        stages["directions"] = {"directions": case.factors(case.sizes.rank) * case.compute_bytes}
     return standing | max(stages.values(), key=lambda stage: sum(stage.values()))
 
 
@@ -69,7 +71,8 @@ def _standing(case: Case, rung: str) -> dict[str, int]:
     """Return what is there throughout."""
     shape = case.shape
     lead = case.sizes.rank if rung == "streamed" else 0
-    frozen = case.factors(max(0, case.adapter_rank - lead)) * case.compute_bytes
+    rest = 0 if case.local else max(0, case.adapter_rank - lead)
+    frozen = case.factors(rest) * case.compute_bytes
     state = trained_numbers(case, rung) * _STATE_BYTES
     terms = {"adapter": frozen + state + case.knobs.prompt_tokens * shape.hidden_size * FLOAT_BYTES}
     # Norms and biases are copies in float32.
@@ -111,7 +114,7 @@ def _saved(case: Case) -> int:
     return saved + (2 * shape.hidden_size if shape.model_type == "gemma2" else 0)
 
 
-def _backward(case: Case, rung: str) -> int:
+def _backward(case: Case) -> int:
     """Return the working set of a block's backward pass, its input left out."""
     shape, attention = case.shape, Attention(case)
     hidden, mlp = shape.hidden_size, shape.mlp_size

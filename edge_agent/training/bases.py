@@ -9,7 +9,7 @@ from edge_agent.training.contract import Base
 from edge_agent.training.heap import keep_freed
 from wire.errors import WireError
 from wire.model_file import config_of, stored_bytes
-from wire.shape import shape_of
+from wire.shape import FAMILIES, shape_of
 
 #: These rungs hold the whole base in memory, through transformers and PEFT.
 RESIDENT = ("resident", "checkpointed")
@@ -30,6 +30,9 @@ def kind_of(rung: str) -> str:
 def open_base(path: Path, rung: str) -> Base:
     """Open a base model for a rung.
 
+    A model of another family than `FAMILIES` is streamed on every rung: what the rungs that hold
+    the base know of heads and layers is theirs.
+
     Args:
         path: a Hugging Face folder; for the block-wise rungs also a GGUF file.
         rung: of the memory ladder.
@@ -37,15 +40,23 @@ def open_base(path: Path, rung: str) -> Base:
     Raises:
         ModelError: it can't be used.
     """
-    keep_freed(*(_RESIDENT_HEAP if rung in RESIDENT else _BLOCKWISE_HEAP))
+    resident = rung in RESIDENT and not _is_other(path)
+    keep_freed(*(_RESIDENT_HEAP if resident else _BLOCKWISE_HEAP))
     # Late imports: transformers and PEFT weigh 120 MB, which the other rungs never pay.
-    if rung in RESIDENT:
+    if resident:
         from edge_agent.training.base import load_base
 
         return load_base(path, dtype=compute_dtype(path), checkpointed=rung == "checkpointed")
     from edge_agent.training.blockwise.base import BlockwiseBase
 
     return BlockwiseBase(path, compute_dtype(path))
+
+
+def _is_other(path: Path) -> bool:
+    try:
+        return config_of(path).get("model_type") not in FAMILIES
+    except WireError:
+        return False  # whoever opens it says what is wrong with it
 
 
 def compute_dtype(path: Path) -> torch.dtype:

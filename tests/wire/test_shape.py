@@ -59,9 +59,9 @@ def test_biases_that_a_llama_config_asks_for_are_counted(key):
     assert shape_of(llama(**{key: True}), 4).parameters == plain + 2 * more
 
 
-def test_an_unknown_family_is_refused_with_the_known_ones():
-    with pytest.raises(MalformedError, match=r"'mamba'; known are .*llama.*qwen2"):
-        shape_of({"model_type": "mamba"}, 4)
+def test_the_layers_of_an_unknown_family_are_refused_with_the_known_ones():
+    with pytest.raises(MalformedError, match=r"'olmo2'; a hub's jobs know .*llama.*qwen2"):
+        target_modules(llama(model_type="olmo2"))
 
 
 @pytest.mark.parametrize("value", [None, 0, -1, 2**60, "32", True, 1.5])

@@ -38,7 +38,7 @@ class Around:
         skeleton: all that `Skeleton.kept` names has values.
         rows: returns embeddings of some token ids, (n,) to (n, width).
         device: where the arithmetic is done.
-        returned: how long a tuple blocks return; 0 for a tensor alone.
+        returned: how many things blocks return, the first one their output; 0 for that alone.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Around:
         def pass_on(index: int, before: torch.Tensor, _: Given) -> Any:
             return self._as_returned(whole if index == last else before)
 
-        nothing = x.new_zeros(1).expand(*whole.shape[:2], self._embedding.embedding_dim)
+        nothing = x.new_zeros(*whole.shape[:2], self._embedding.embedding_dim)
         states = self.run(pass_on, inputs_embeds=nothing)
         return states.reshape(-1, states.shape[-1])[places]
 
@@ -93,7 +93,7 @@ class Around:
         """Return a block's output, given what `enter` noted; (rows * tokens, hidden) both."""
         given = self.given[index]
         found = self._blocks[index](x.view(rows, -1, x.shape[-1]), *given.args, **given.named)
-        states: torch.Tensor = found[0] if isinstance(found, tuple) else found
+        states: torch.Tensor = found[0] if isinstance(found, (tuple, list)) else found
         return states.reshape(x.shape)
 
     def embedded(self, ids: torch.Tensor) -> torch.Tensor:
@@ -138,7 +138,7 @@ class Around:
             return self._as_returned(before)
 
         like = self._embedding.weight
-        nothing = like.new_zeros(1).expand(*raw.shape[:2], like.shape[1])
+        nothing = like.new_zeros(*raw.shape[:2], like.shape[1])
         with replaced(self._head, lambda _: raw), self._replaced_blocks(pass_on):
             found: torch.Tensor = self._model(inputs_embeds=nothing, use_cache=False).logits
         return found

@@ -23,10 +23,10 @@ from edge_agent.training.blockwise.linear import (
 )
 from edge_agent.training.blockwise.open import open_weights
 from edge_agent.training.blockwise.passes import Passes
-from edge_agent.training.blockwise.spec import FAMILIES
 from edge_agent.training.contract import Loss, Trained
 from edge_agent.training.start import PROMPT, Start, leading, trailing
 from edge_agent.training.tokens import Encoder
+from wire.shape import FAMILIES
 
 #: A fresh prefix: small keys and values, that change little and can grow.
 _PREFIX_STD = 0.02

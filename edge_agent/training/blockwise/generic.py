@@ -17,7 +17,7 @@ from edge_agent.training.blockwise.generic_block import GenericBlock
 from edge_agent.training.blockwise.head import Head
 from edge_agent.training.blockwise.linear import Linear, Slot
 from edge_agent.training.blockwise.renamed import under_module_names
-from edge_agent.training.blockwise.skeleton import build
+from edge_agent.training.blockwise.skeleton import build, renaming
 from edge_agent.training.blockwise.trial import examine
 
 
@@ -64,7 +64,9 @@ class GenericArchitecture:
         skeleton = build(weights.config, weights.dtype)
         model = skeleton.model
         self._skeleton = skeleton
-        self.weights = under_module_names(weights, model.state_dict(), model.base_model_prefix)
+        self.weights = under_module_names(
+            weights, model.state_dict().keys(), model.base_model_prefix, renaming(model)
+        )
         head = fill(skeleton, self.weights, device)
         form = examine(skeleton, device, weights.dtype)
         embedding = f"{skeleton.embedding}.weight"

@@ -16,11 +16,14 @@ import torch
 Buffers = Callable[[str, tuple[int, ...], torch.dtype], torch.Tensor]
 
 _RUN = torch.complex128  # sixteen bytes
-_NIBBLES = 0x0F0F
-_HIGH_NIBBLES = 0xF0F0 - 0x10000  # as int16
+#: As tensors: torch makes one of a number each time.
+_NIBBLES = torch.tensor(0x0F0F, dtype=torch.int16)
+_HIGH_NIBBLES = torch.tensor(0xF0F0 - 0x10000, dtype=torch.int16)
 #: Turns each nibble's highest bit: 0 to 15 become 8 to 15 and 0 to 7, which is q - 8 as four bits
 #: of two's complement.
-_SIGNED = 0x8888 - 0x10000
+_SIGNED = torch.tensor(0x8888 - 0x10000, dtype=torch.int16)
+_FOUR = torch.tensor(4, dtype=torch.int16)
+_SIXTEENTH = torch.tensor(1 / 16)
 #: A byte's bits, lowest first, as the fifth bit of eight bytes.
 _FIFTH_BITS = ((torch.arange(256)[:, None] >> torch.arange(8)) & 1).to(torch.uint8).mul(16)
 _SPREAD = _FIFTH_BITS.contiguous().view(torch.int64).view(-1)
@@ -34,160 +37,243 @@ class Unpacked(NamedTuple):
     low: torch.Tensor | None  # (n, groups, 1) float32; None: 0
 
 
+#: Takes n blocks apart, (n, block_bytes) uint8, into an `Unpacked` that was prepared for them.
+Fill = Callable[[torch.Tensor], object]
+
+
 class Format(NamedTuple):
-    """How a format's blocks are stored."""
+    """How a format's blocks are stored.
+
+    `prepare` makes all tensors and views for n blocks once: to make a view takes Python as long as
+    torch takes for a thousand weights.
+    """
 
     block: int  # weights
     block_bytes: int
-    unpack: Callable[[torch.Tensor, Buffers], Unpacked]  # blocks are (n, block_bytes) uint8
+    prepare: Callable[[int, Buffers], tuple[Unpacked, Fill]]
 
 
-def _halves(packed: torch.Tensor, runs: int, buffers: Buffers) -> torch.Tensor:
-    """Return nibbles as bytes: of each `runs` times 16 bytes the low ones, then the high ones.
+class _Halves:
+    """Nibbles as bytes: of each so many runs of 16 bytes the low ones, then the high ones."""
 
-    Args:
-        packed: (n, bytes / 2) int16, contiguous; overwritten.
-        runs: of 16 bytes.
-        buffers: for what is returned, (n, 2 * bytes) int8.
-    """
-    n, words = packed.shape
-    low = torch.bitwise_and(packed, _NIBBLES, out=buffers("low", (n, words), torch.int16))
-    packed.bitwise_right_shift_(4).bitwise_and_(_NIBBLES)
-    return _in_order(low, packed, runs, buffers)
+    def __init__(self, n: int, size_bytes: int, runs: int, buffers: Buffers) -> None:
+        self.packed = buffers("words", (n, size_bytes // 2), torch.int16)
+        self.low = buffers("low", (n, size_bytes // 2), torch.int16)
+        self.q = buffers("q", (n, 2 * size_bytes), torch.int8)
+        ordered = self.q.view(_RUN).view(-1, 2, runs)
+        self._moves = (
+            (ordered[:, 0], self.low.view(_RUN).view(-1, runs)),
+            (ordered[:, 1], self.packed.view(_RUN).view(-1, runs)),
+        )
 
+    def split(self) -> None:
+        """Make `q` of `packed`, which is overwritten: 0 to 15."""
+        torch.bitwise_and(self.packed, _NIBBLES, out=self.low)
+        self.packed.bitwise_right_shift_(_FOUR).bitwise_and_(_NIBBLES)
+        self.join()
 
-def _in_order(low: torch.Tensor, high: torch.Tensor, runs: int, buffers: Buffers) -> torch.Tensor:
-    n, words = low.shape
-    q = buffers("q", (n, 4 * words), torch.int8)
-    ordered = q.view(_RUN).view(-1, 2, runs)
-    ordered[:, 0].copy_(low.view(_RUN).view(-1, runs))
-    ordered[:, 1].copy_(high.view(_RUN).view(-1, runs))
-    return q
+    def split_signed(self) -> None:
+        """The same, of nibbles in two's complement: 16 times -8 to 7."""
+        torch.bitwise_left_shift(self.packed, _FOUR, out=self.low)
+        self.low.bitwise_and_(_HIGH_NIBBLES)
+        self.packed.bitwise_and_(_HIGH_NIBBLES)
+        self.join()
 
-
-def _words(raw: torch.Tensor, start: int, stop: int, buffers: Buffers) -> torch.Tensor:
-    """Return bytes of every block as int16, contiguous."""
-    words = raw.view(torch.int16)[:, start // 2 : stop // 2]
-    return buffers("words", tuple(words.shape), torch.int16).copy_(words)
-
-
-def _half(raw: torch.Tensor, at: int, name: str, buffers: Buffers) -> torch.Tensor:
-    """Return the float16 at a byte of every block, (n, 1) float32."""
-    stored = raw.view(torch.float16)[:, at // 2 : at // 2 + 1]
-    return buffers(name, (len(raw), 1), torch.float32).copy_(stored)
+    def join(self) -> None:
+        """Put both halves in order."""
+        for ordered, half in self._moves:
+            ordered.copy_(half)
 
 
-def _q4_0(raw: torch.Tensor, buffers: Buffers) -> Unpacked:
+def _words(raw: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+    """Return bytes of every block as int16, a view."""
+    return raw.view(torch.int16)[:, start // 2 : stop // 2]
+
+
+def _half(raw: torch.Tensor, at: int) -> torch.Tensor:
+    """Return the float16 at a byte of every block, (n, 1), a view."""
+    return raw.view(torch.float16)[:, at // 2 : at // 2 + 1]
+
+
+def _q4_0(n: int, buffers: Buffers) -> tuple[Unpacked, Fill]:
     # A block is a float16 and 16 bytes. q is 16 times what it should be, and its scale a sixteenth:
-    # that leaves nibbles where the sign bit of a byte is.
-    n = len(raw)
-    words = buffers("copy", (n, 9), torch.int16)
-    torch.bitwise_xor(raw.view(torch.int16), _SIGNED, out=words)
-    high = buffers("words", (n, 8), torch.int16).copy_(words[:, 1:])
-    low = torch.bitwise_left_shift(high, 4, out=buffers("low", (n, 8), torch.int16))
-    q = _in_order(low.bitwise_and_(_HIGH_NIBBLES), high.bitwise_and_(_HIGH_NIBBLES), 1, buffers)
-    bits = torch.bitwise_xor(words[:, :1], _SIGNED, out=buffers("bits", (n, 1), torch.int16))
-    scale = buffers("scale", (n, 1), torch.float32).copy_(bits.view(torch.float16)).mul_(1 / 16)
-    return Unpacked(q.view(n, 1, 32), scale.view(n, 1, 1), None)
+    # that leaves nibbles where the sign bit of a byte is. Copied as a whole first: memory that is
+    # not in a cache yet is slow to read with gaps.
+    halves = _Halves(n, 16, 1, buffers)
+    copy = buffers("copy", (n, 9), torch.int16)
+    packed, stored = copy[:, 1:], copy[:, :1].view(torch.float16)
+    scale = buffers("scale", (n, 1), torch.float32)
+
+    def fill(raw: torch.Tensor) -> None:
+        copy.copy_(raw.view(torch.int16))
+        halves.packed.copy_(packed).bitwise_xor_(_SIGNED)
+        halves.split_signed()
+        scale.copy_(stored).mul_(_SIXTEENTH)
+
+    return Unpacked(halves.q.view(n, 1, 32), scale.view(n, 1, 1), None), fill
 
 
-def _q4_1(raw: torch.Tensor, buffers: Buffers) -> Unpacked:
-    n = len(raw)
-    q = _halves(_words(raw, 4, 20, buffers), 1, buffers)
-    scale, low = _half(raw, 0, "scale", buffers), _half(raw, 2, "minimum", buffers).neg_()
-    return Unpacked(q.view(n, 1, 32), scale.view(n, 1, 1), low.view(n, 1, 1))
+def _q4_1(n: int, buffers: Buffers) -> tuple[Unpacked, Fill]:
+    halves = _Halves(n, 16, 1, buffers)
+    scale = buffers("scale", (n, 1), torch.float32)
+    low = buffers("minimum", (n, 1), torch.float32)
+
+    def fill(raw: torch.Tensor) -> None:
+        halves.packed.copy_(_words(raw, 4, 20))
+        halves.split()
+        scale.copy_(_half(raw, 0))
+        low.copy_(_half(raw, 2)).neg_()
+
+    return Unpacked(halves.q.view(n, 1, 32), scale.view(n, 1, 1), low.view(n, 1, 1)), fill
 
 
-def _with_fifth_bits(raw: torch.Tensor, at: int, buffers: Buffers) -> torch.Tensor:
+def _five_bits(n: int, at: int, buffers: Buffers) -> tuple[torch.Tensor, Fill]:
     """Return five bits for each of 32 weights, whose fifth ones are four bytes at `at`."""
-    n = len(raw)
-    q = _halves(_words(raw, at + 4, at + 20, buffers), 1, buffers)
-    index = buffers("index", (n, 4), torch.int32).copy_(raw[:, at : at + 4])
+    halves = _Halves(n, 16, 1, buffers)
+    index = buffers("index", (n, 4), torch.int32)
     fifth = buffers("fifth", (n * 4,), torch.int64)
-    torch.index_select(_SPREAD, 0, index.view(-1), out=fifth)
-    q.view(torch.int64).view(-1).bitwise_or_(fifth)
-    return q
+    flat_index, flat_q = index.view(-1), halves.q.view(torch.int64).view(-1)
+
+    def fill(raw: torch.Tensor) -> None:
+        halves.packed.copy_(_words(raw, at + 4, at + 20))
+        halves.split()
+        index.copy_(raw[:, at : at + 4])
+        torch.index_select(_SPREAD, 0, flat_index, out=fifth)
+        flat_q.bitwise_or_(fifth)
+
+    return halves.q, fill
 
 
-def _q5_0(raw: torch.Tensor, buffers: Buffers) -> Unpacked:
-    n = len(raw)
-    q = _with_fifth_bits(raw, 2, buffers).sub_(16)
-    return Unpacked(q.view(n, 1, 32), _half(raw, 0, "scale", buffers).view(n, 1, 1), None)
+def _q5_0(n: int, buffers: Buffers) -> tuple[Unpacked, Fill]:
+    q, fill_q = _five_bits(n, 2, buffers)
+    scale = buffers("scale", (n, 1), torch.float32)
+
+    def fill(raw: torch.Tensor) -> None:
+        fill_q(raw)
+        q.sub_(16)
+        scale.copy_(_half(raw, 0))
+
+    return Unpacked(q.view(n, 1, 32), scale.view(n, 1, 1), None), fill
 
 
-def _q5_1(raw: torch.Tensor, buffers: Buffers) -> Unpacked:
-    n = len(raw)
-    q = _with_fifth_bits(raw, 4, buffers)
-    scale, low = _half(raw, 0, "scale", buffers), _half(raw, 2, "minimum", buffers).neg_()
-    return Unpacked(q.view(n, 1, 32), scale.view(n, 1, 1), low.view(n, 1, 1))
+def _q5_1(n: int, buffers: Buffers) -> tuple[Unpacked, Fill]:
+    q, fill_q = _five_bits(n, 4, buffers)
+    scale = buffers("scale", (n, 1), torch.float32)
+    low = buffers("minimum", (n, 1), torch.float32)
+
+    def fill(raw: torch.Tensor) -> None:
+        fill_q(raw)
+        scale.copy_(_half(raw, 0))
+        low.copy_(_half(raw, 2)).neg_()
+
+    return Unpacked(q.view(n, 1, 32), scale.view(n, 1, 1), low.view(n, 1, 1)), fill
 
 
-def _q8_0(raw: torch.Tensor, buffers: Buffers) -> Unpacked:
-    n = len(raw)
-    q = _words(raw, 2, 34, buffers).view(torch.int8)
-    return Unpacked(q.view(n, 1, 32), _half(raw, 0, "scale", buffers).view(n, 1, 1), None)
+def _q8_0(n: int, buffers: Buffers) -> tuple[Unpacked, Fill]:
+    words = buffers("words", (n, 16), torch.int16)
+    scale = buffers("scale", (n, 1), torch.float32)
+
+    def fill(raw: torch.Tensor) -> None:
+        words.copy_(_words(raw, 2, 34))
+        scale.copy_(_half(raw, 0))
+
+    return Unpacked(words.view(torch.int8).view(n, 1, 32), scale.view(n, 1, 1), None), fill
 
 
-def _scales_and_lows(raw: torch.Tensor, buffers: Buffers) -> tuple[torch.Tensor, torch.Tensor]:
+def _scales_and_lows(n: int, buffers: Buffers) -> tuple[torch.Tensor, torch.Tensor, Fill]:
     """Return scales and lows of the eight groups of a K block, each (n, 8, 1) float32.
 
     Twelve bytes hold six bits for each, four groups at a time: the lower six bits of the first four
     bytes (scales) and the next four (lows) are the groups 0 to 3; groups 4 to 7 have four bits in
     the last four bytes, and their upper two bits are the upper two of the first eight.
     """
-    n = len(raw)
-    first, second, third = raw.view(torch.int32)[:, 1:4].unbind(1)
-    six = torch.stack(
-        [
-            first & 0x3F3F3F3F,
-            (third & 0x0F0F0F0F) | ((first >> 2) & 0x30303030),
-            second & 0x3F3F3F3F,
-            ((third >> 4) & 0x0F0F0F0F) | ((second >> 2) & 0x30303030),
-        ],
-        dim=1,
-    ).view(torch.uint8)  # (n, 16)
-    both = buffers("both", (n, 2, 8), torch.float32).copy_(six.view(n, 2, 8))
-    both.mul_(raw.view(torch.float16)[:, :2].to(torch.float32).view(n, 2, 1))
-    return both[:, 0].view(n, 8, 1), both[:, 1].view(n, 8, 1)
+    both = buffers("both", (n, 2, 8), torch.float32)
+    six = buffers("six", (n, 4), torch.int32)
+    six_bytes = six.view(torch.uint8).view(n, 2, 8)
+
+    def fill(raw: torch.Tensor) -> None:
+        first, second, third = raw.view(torch.int32)[:, 1:4].unbind(1)
+        six[:, 0] = first & 0x3F3F3F3F
+        six[:, 1] = (third & 0x0F0F0F0F) | ((first >> 2) & 0x30303030)
+        six[:, 2] = second & 0x3F3F3F3F
+        six[:, 3] = ((third >> 4) & 0x0F0F0F0F) | ((second >> 2) & 0x30303030)
+        both.copy_(six_bytes).mul_(raw.view(torch.float16)[:, :2].to(torch.float32)[:, :, None])
+
+    return both[:, 0].view(n, 8, 1), both[:, 1].view(n, 8, 1), fill
 
 
-def _q4_k(raw: torch.Tensor, buffers: Buffers) -> Unpacked:
-    q = _halves(_words(raw, 16, 144, buffers), 2, buffers)
-    return Unpacked(q.view(-1, 8, 32), *_scales_and_lows(raw, buffers))
+def _q4_k(n: int, buffers: Buffers) -> tuple[Unpacked, Fill]:
+    halves = _Halves(n, 128, 2, buffers)
+    scale, low, fill_scales = _scales_and_lows(n, buffers)
+
+    def fill(raw: torch.Tensor) -> None:
+        halves.packed.copy_(_words(raw, 16, 144))
+        halves.split()
+        fill_scales(raw)
+
+    return Unpacked(halves.q.view(n, 8, 32), scale, low), fill
 
 
-def _q5_k(raw: torch.Tensor, buffers: Buffers) -> Unpacked:
-    n = len(raw)
-    q = _halves(_words(raw, 48, 176, buffers), 2, buffers)
-    _add_bits(q.view(n, 8, 32), _words(raw, 16, 48, buffers).view(n, 1, 16), 1, buffers)
-    return Unpacked(q.view(n, 8, 32), *_scales_and_lows(raw, buffers))
+def _q5_k(n: int, buffers: Buffers) -> tuple[Unpacked, Fill]:
+    halves = _Halves(n, 128, 2, buffers)
+    scale, low, fill_scales = _scales_and_lows(n, buffers)
+    bits = buffers("fifth", (n, 16), torch.int16)
+    add_bits = _upper_bits(halves.q.view(n, 8, 32), bits.view(n, 1, 16), 1, buffers)
+
+    def fill(raw: torch.Tensor) -> None:
+        halves.packed.copy_(_words(raw, 48, 176))
+        halves.split()
+        bits.copy_(_words(raw, 16, 48))
+        add_bits()
+        fill_scales(raw)
+
+    return Unpacked(halves.q.view(n, 8, 32), scale, low), fill
 
 
-def _q6_k(raw: torch.Tensor, buffers: Buffers) -> Unpacked:
-    n = len(raw)
-    q = _halves(_words(raw, 0, 128, buffers), 4, buffers)
-    _add_bits(q.view(n * 2, 4, 32), _words(raw, 128, 192, buffers).view(n * 2, 1, 16), 2, buffers)
-    scale = buffers("both", (n, 16), torch.float32).copy_(raw.view(torch.int8)[:, 192:208])
-    scale.mul_(_half(raw, 208, "scale", buffers))
-    return Unpacked(q.sub_(32).view(n, 16, 16), scale.view(n, 16, 1), None)
+def _q6_k(n: int, buffers: Buffers) -> tuple[Unpacked, Fill]:
+    halves = _Halves(n, 128, 4, buffers)
+    bits = buffers("fifth", (n, 32), torch.int16)
+    add_bits = _upper_bits(halves.q.view(n * 2, 4, 32), bits.view(n * 2, 1, 16), 2, buffers)
+    scale = buffers("both", (n, 16), torch.float32)
+
+    def fill(raw: torch.Tensor) -> None:
+        halves.packed.copy_(_words(raw, 0, 128))
+        halves.split()
+        bits.copy_(_words(raw, 128, 192))
+        add_bits()
+        halves.q.sub_(32)
+        scale.copy_(raw.view(torch.int8)[:, 192:208])
+        scale.mul_(_half(raw, 208).to(torch.float32))
+
+    return Unpacked(halves.q.view(n, 16, 16), scale.view(n, 16, 1), None), fill
 
 
-def _add_bits(q: torch.Tensor, bits: torch.Tensor, count: int, buffers: Buffers) -> None:
-    """Put a group's upper bits above its nibbles.
+def _upper_bits(
+    q: torch.Tensor, bits: torch.Tensor, count: int, buffers: Buffers
+) -> Callable[[], object]:
+    """Return what puts the groups' upper bits above their nibbles.
 
     Args:
-        q: (n, groups, 32) int8; changed.
+        q: (n, groups, 32) int8, which is changed.
         bits: (n, 1, 16) int16: group g's bits are `count` bits of each byte, from bit g * count.
         count: 1 or 2.
         buffers: for the bits on their way.
     """
-    n, groups, _ = q.shape
-    mask = (2**count - 1) * 0x0101
-    shifts = torch.arange(groups, dtype=torch.int16)[:, None] * count
-    upper = buffers("upper", (n, groups, 16), torch.int16)
-    torch.bitwise_right_shift(bits, shifts, out=upper)
-    upper.bitwise_and_(mask).bitwise_left_shift_(4)
-    q.view(torch.int16).bitwise_or_(upper)
+    n = len(q)
+    mask = torch.tensor((2**count - 1) * 0x1010, dtype=torch.int16)
+    group, upper = bits.view(n, 16), buffers("upper", (n, 16), torch.int16)
+    places = q.view(torch.int16).unbind(1)  # (n, 16) of each group
+
+    def add() -> None:
+        for index, place in enumerate(places):
+            shift = 4 - index * count
+            if shift >= 0:
+                torch.bitwise_left_shift(group, shift, out=upper)
+            else:
+                torch.bitwise_right_shift(group, -shift, out=upper)
+            place.bitwise_or_(upper.bitwise_and_(mask))
+
+    return add
 
 
 #: By the name that ggml has for them, in small letters.

@@ -1,10 +1,10 @@
 """A base's tensors under the names of a model's modules, where the file calls them otherwise.
 
 Some files hold a model's inner part only, whose names lack the outer module's (``h.0`` in place of
-``transformer.h.0``); transformers reads either.
+``transformer.h.0``), and some names changed over the years; transformers reads them all.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import torch
 
@@ -56,19 +56,22 @@ class RenamedWeights:
         return self._names.get(name, name)
 
 
-def under_module_names(weights: Weights, names: Iterable[str], prefix: str) -> Weights:
+def under_module_names(
+    weights: Weights, names: Collection[str], prefix: str, renamed: Callable[[str], str]
+) -> Weights:
     """Return a base's tensors under the names that its model has for them.
 
     Args:
         weights: the base's file.
         names: of the model's tensors.
-        prefix: module path of the inner part.
+        prefix: module path of the model's inner part.
+        renamed: from a name in a file to what it is called today.
     """
     found: dict[str, str] = {}
-    for name in names:
-        inner = name.removeprefix(f"{prefix}.")
-        for other in (inner, f"{prefix}.{name}"):
-            if name not in weights.shapes and other in weights.shapes:
-                found[name] = other
-                break
+    for stored in weights.shapes:
+        name = renamed(stored)
+        candidates = (name, f"{prefix}.{name}", name.removeprefix(f"{prefix}."))
+        known = next((candidate for candidate in candidates if candidate in names), None)
+        if known is not None and known not in weights.shapes:
+            found[known] = stored
     return RenamedWeights(weights, found) if found else weights

@@ -3,7 +3,7 @@
 Imported late and only for families without blocks of our own: transformers costs 120 MB.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,6 @@ from edge_agent.training.errors import is_out_of_memory
 _MOST_IN_BLOCK, _MOST_OUTSIDE = 2**18, 2**25
 #: Settings of whoever trained the model: where its code is, and how it was run.
 _DROPPED = ("attn_implementation", "auto_map", "output_attentions", "output_hidden_states")
-_EXPERTS = ("moe_num_experts", "n_routed_experts", "num_experts", "num_local_experts")
 
 
 @dataclass(frozen=True)
@@ -81,10 +80,6 @@ def build(config: Mapping[str, Any], dtype: torch.dtype) -> Skeleton:
     if not isinstance(family, str) or family not in CONFIG_MAPPING:
         own = " Code that comes with a model is never run." if "auto_map" in config else ""
         raise ModelError(f"model_type is {family!r}, which transformers doesn't know.{own}")
-    for key in _EXPERTS:
-        count = config.get(key)
-        if isinstance(count, int) and count > 1:
-            raise ModelError(f"{key} is {count}: mixtures of experts can't be trained here.")
     model = _model(config, family, dtype)
     root, blocks = _blocks(model, family)
     layers = dict(_layers(root, blocks))
@@ -101,9 +96,34 @@ def build(config: Mapping[str, Any], dtype: torch.dtype) -> Skeleton:
     return made
 
 
+def renaming(model: Any) -> Callable[[str], str]:
+    """Return what transformers does to a name in a file, which may be older than a model's code.
+
+    Args:
+        model: of transformers.
+    """
+    try:
+        from transformers.conversion_mapping import get_model_conversion_mapping
+        from transformers.core_model_loading import WeightRenaming
+    except ImportError:  # before transformers 5, code kept the files' names
+        return lambda name: name
+    changes = [
+        change
+        for change in get_model_conversion_mapping(model)
+        if isinstance(change, WeightRenaming)
+    ]
+
+    def renamed(name: str) -> str:
+        for change in changes:
+            name, _ = change.rename_source_key(name)
+        return name
+
+    return renamed
+
+
 def _model(config: Mapping[str, Any], family: str, dtype: torch.dtype) -> Any:
     settings = {
-        key: value
+        key: _number(value)
         for key, value in config.items()
         if key not in _DROPPED and not key.startswith("_")
     }
@@ -129,6 +149,17 @@ def _model(config: Mapping[str, Any], family: str, dtype: torch.dtype) -> Any:
         ) from error
     model.requires_grad_(False)
     return model.eval()
+
+
+def _number(value: Any) -> Any:
+    """Return a value of ``config.json`` with its infinite numbers, for which JSON has no word."""
+    if isinstance(value, list):
+        return [_number(part) for part in value]
+    if isinstance(value, dict):
+        if value.keys() == {"__float__"}:
+            return float(value["__float__"])
+        return {key: _number(part) for key, part in value.items()}
+    return value
 
 
 @contextmanager

@@ -10,9 +10,6 @@ from typing import Any
 
 from edge_agent.errors import ModelError
 
-#: Families whose blocks `block.py` knows; others go through transformers.
-FAMILIES = ("gemma2", "llama", "mistral", "phi3", "qwen2", "qwen3")
-
 
 @dataclass(frozen=True)
 class Spec:

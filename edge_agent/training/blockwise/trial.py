@@ -29,7 +29,7 @@ class Form:
     """What a trial finds out.
 
     Attributes:
-        returned: how long a tuple blocks return; 0 for a tensor alone.
+        returned: how many things blocks return, the first one their output; 0 for that alone.
         scale: factor on the head's output.
         cap: logits are capped softly at this, or None.
     """
@@ -151,10 +151,7 @@ class _Trial:
             for value in (*given.args, *given.named.values()):
                 _check_plain(value)
             found = self._real[index](x, *given.args, **given.named)
-            more = found[1:] if isinstance(found, tuple) else ()
-            if any(value is not None for value in more):
-                raise ModelError("its blocks return more than a state for each token.")
-            lengths.add(len(found) if isinstance(found, tuple) else 0)
+            lengths.add(len(found) if isinstance(found, (tuple, list)) else 0)
             return found
 
         return own

@@ -73,6 +73,38 @@ SHAPES: dict[str, tuple[str, dict[str, object]]] = {
         },
     ),
 }
+#: Families without blocks of our own, each for what it has and Llama has not.
+OTHERS: dict[str, tuple[str, dict[str, object]]] = {
+    "bloom": ("bloom", {}),  # slopes in place of positions, a norm on embeddings, fused matrices
+    "cohere": ("cohere", {"logit_scale": 0.5, "use_qk_norm": True}),  # attention beside the MLP
+    "falcon": ("falcon", {"alibi": False, "new_decoder_architecture": True, "num_kv_heads": 2}),
+    "gemma": ("gemma", {"head_dim": 16}),  # embeddings are scaled
+    "gemma3": (
+        "gemma3_text",
+        {
+            "head_dim": 16,
+            "sliding_window": 5,
+            "final_logit_softcapping": 2.0,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        },
+    ),
+    "gpt2": ("gpt2", {"n_positions": 64}),  # matrices stored as (in, out)
+    "gpt_neox": ("gpt_neox", {"use_parallel_residual": True}),  # the head has another name
+    "granite": (
+        "granite",
+        {
+            "attention_multiplier": 0.3,
+            "embedding_multiplier": 3.0,
+            "logits_scaling": 4.0,
+            "residual_multiplier": 0.5,
+        },
+    ),
+    "olmo2": ("olmo2", {}),  # norms behind attention and MLP, none before
+    "opt": ("opt", {"ffn_dim": 48, "word_embed_proj_dim": 16}),  # learned positions, a projection
+    "phi": ("phi", {"partial_rotary_factor": 0.5}),  # the head has a bias
+    "stablelm": ("stablelm", {"use_qkv_bias": True, "qk_layernorm": True}),
+    "starcoder2": ("starcoder2", {"sliding_window": 5, "use_bias": True}),
+}
 SIZES = {
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -85,8 +117,8 @@ SIZES = {
 
 
 def save_model(name: str, folder: Path) -> transformers.PreTrainedModel:
-    """Save a random float32 model of `SHAPES`; return it, computing attention step by step."""
-    family, special = SHAPES[name]
+    """Save a random float32 model of those above; return it, computing attention step by step."""
+    family, special = (SHAPES | OTHERS)[name]
     torch.manual_seed(3)
     config = transformers.AutoConfig.for_model(family, **{**SIZES, **special})
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")

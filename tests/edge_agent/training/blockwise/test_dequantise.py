@@ -15,6 +15,13 @@ from edge_agent.training.blockwise.quantised import FORMATS
 SCALES = {"q4_1": (0, 2), "q5_1": (0, 2), "q4_k": (0, 2), "q5_k": (0, 2), "q6_k": (208,)}
 
 
+@pytest.fixture
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take blocks in steps of which the last is a part; the same buffers serve for both."""
+    monkeypatch.setattr(dequantise, "_CHUNK", 256 * 13)
+    monkeypatch.setattr(dequantise, "_PART", 256 * 3)
+
+
 def random_blocks(kind: str, count: int) -> NDArray[np.uint8]:
     """Return blocks in which every bit may be set, with scales of every size, zero among them."""
     rng = np.random.default_rng(7)
@@ -33,19 +40,17 @@ def expanded(kind: str, raw: NDArray[np.uint8], dtype: torch.dtype) -> torch.Ten
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_float32_is_what_the_gguf_package_computes_to_the_last_bit(
-    kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("small_steps")
+def test_float32_is_what_the_gguf_package_computes_to_the_last_bit(kind: str) -> None:
     raw = random_blocks(kind, 1000)
     expected = torch.from_numpy(gguf.quants.dequantize(raw, Kind[kind.upper()]))
-    # Whole chunks and the rest of one; the same buffers serve for both.
-    monkeypatch.setattr(dequantise, "_CHUNK", 256 * 60)
     found = expanded(kind, raw, torch.float32)
     assert torch.equal(found, expected)
     assert found.abs().max() > 1  # the blocks are not all next to nothing
 
 
 @pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.usefixtures("small_steps")
 def test_bfloat16_is_off_by_two_roundings_at_most(kind: str) -> None:
     raw = random_blocks(kind, 1000)
     expected = torch.from_numpy(gguf.quants.dequantize(raw, Kind[kind.upper()]))
@@ -83,6 +88,6 @@ def test_buffers_do_not_pile_up() -> None:
     raw = torch.from_numpy(random_blocks("q4_0", 400))
     for count in range(1, 400):
         expander.expand("q4_0", raw[:count], torch.empty(count, 32, dtype=torch.bfloat16))
-    assert len(expander._views) <= dequantise._MAX_BUFFERS
-    kept = sum(len(buffer) for buffer in expander._kept.values())
+    assert len(expander._prepared) <= dequantise._MAX_PREPARED
+    kept = sum(len(buffer) for buffer in expander._storage.values())
     assert kept < 400 * 32 * 8

@@ -15,7 +15,8 @@ def unpacked(kind: str, block: bytes) -> list[float]:
     def buffer(_name: str, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         return torch.empty(shape, dtype=dtype)
 
-    q, scale, low = FORMATS[kind].unpack(raw, buffer)
+    (q, scale, low), fill = FORMATS[kind].prepare(1, buffer)
+    fill(raw)
     weights = q * scale if low is None else q * scale - low
     return weights.flatten().tolist()
 

@@ -1,0 +1,76 @@
+"""Has a worker measure this device, and waits for it; the supervisor does the same by events."""
+
+import logging
+import queue
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from edge_agent.calibrating import what_fits, worth_repeating
+from edge_agent.calibration import (
+    LEAST_RUNTIME_BYTES,
+    Calibration,
+    load_calibration,
+    present_key,
+    save_calibration,
+)
+from edge_agent.errors import AgentError
+from edge_agent.protocol import Calibrate, Calibrated, Failed
+from edge_agent.worker_process import WorkerDied, WorkerEvent, WorkerProcess
+
+log = logging.getLogger(__name__)
+
+#: Importing torch from a slow card may take a minute, and a slow core some more for the steps.
+TIMEOUT_S = 600.0
+
+
+def calibration_of(
+    folder: Path, threads: int, limit_bytes: int, *, again: bool = False
+) -> Calibration:
+    """Return what is known of this device, measuring it first where nothing is.
+
+    A limit under which no worker could start is planned with what one takes elsewhere.
+
+    Args:
+        folder: the state folder.
+        threads: for arithmetic.
+        limit_bytes: for the whole agent.
+        again: measure in any case.
+
+    Raises:
+        AgentError: the worker could not start; its log's end is in the message.
+    """
+    known = None if again else load_calibration(folder, threads)
+    if known is not None and not worth_repeating(known, limit_bytes):
+        return known
+    if limit_bytes < LEAST_RUNTIME_BYTES:
+        return known or Calibration(key=present_key(threads))
+    log.info("measuring this device; it takes some seconds, once")
+    found = _measure(threads, what_fits(limit_bytes))
+    save_calibration(folder, threads, found)
+    return found
+
+
+def _measure(threads: int, command: Calibrate) -> Calibration:
+    inbox: queue.Queue[Any] = queue.Queue()
+    with tempfile.TemporaryDirectory() as folder:
+        worker_log = Path(folder) / "worker.log"
+        worker = WorkerProcess(threads, worker_log, inbox.put)
+        try:
+            worker.send(command)
+            event = inbox.get(timeout=TIMEOUT_S)
+        except queue.Empty:
+            event = None
+        finally:
+            worker.stop()
+        match event:
+            case WorkerEvent(event=Calibrated(measured=measured)):
+                return Calibration(key=present_key(threads), measured=measured)
+            case WorkerEvent(event=Failed(message=message)):
+                why = message
+            case WorkerDied(code=code):
+                last = worker_log.read_text(errors="replace").strip().splitlines()[-1:]
+                why = "".join(last) or f"it ended with code {code}"
+            case _:
+                why = f"it said nothing for {TIMEOUT_S:.0f} s"
+    raise AgentError(f"the worker could not measure itself: {why}. Is the extra 'train' installed?")

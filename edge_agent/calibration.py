@@ -1,0 +1,178 @@
+"""What was measured of this device: the runtime's own bytes, and how fast a step is.
+
+Measured once, in a worker of its own, and kept in the state folder for as long as what it depends
+on stays the same.
+"""
+
+import logging
+import mmap
+import platform
+import sys
+from math import log2
+from pathlib import Path
+
+import msgspec
+
+from edge_agent.probe.arithmetic import compute_bytes, fast_bf16
+from wire.version import LORIKEET_VERSION
+
+log = logging.getLogger(__name__)
+
+#: Hidden sizes of the two models that steps are measured on.
+NARROW, WIDE = 256, 1024
+#: The agent without its worker, with a job on [30 measured; 22 to 26 for a training of its own].
+SUPERVISOR_BYTES = 32_000_000
+#: A worker with torch, before its first task; 199 MB was the least ever seen. Below it, starting
+#: one would only break the limit that we were given.
+LEAST_RUNTIME_BYTES = 190_000_000
+#: What each further part of a calibration needs at most, supervisor included [measured].
+WIDE_NEEDS_BYTES = 400_000_000
+FULL_NEEDS_BYTES = 520_000_000
+#: What a first step leaves at width `WIDE` where there was no room to measure it.
+ASSUMED_KERNEL_BYTES = 36_000_000
+#: What transformers and PEFT weigh where there was no room to measure it [measured here].
+FULL_EXTRA_BYTES = 130_000_000
+_PARTS = ("torch", "transformers", "peft", "tokenizers", "numpy")
+
+
+class Speed(msgspec.Struct, frozen=True, kw_only=True):
+    """How fast the block-wise engine is in one type of number."""
+
+    flops_per_s: float
+    made_bytes_per_s: float  # of activations: fresh memory has to be had from the system first
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker found out about itself.
+
+    ``bf16`` and ``f32`` name types of numbers; the former is missing where it is not fast.
+    """
+
+    lean_bytes: int  # resident after importing torch and a step on a few numbers
+    full_bytes: int | None = None  # with transformers and PEFT; None: there was no room
+    wide: bool = False  # whether there was room for the wide model
+    kernel_bytes: dict[
+        str, int
+    ] = {}  # by type: what the first steps on a model of width WIDE leave
+    speeds: dict[str, Speed] = {}  # by type
+    expand_per_s: dict[str, float] = {}  # weights a second, by kind of a GGUF file
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+    """What the planner knows of a device.
+
+    Attributes:
+        key: what it depends on.
+        measured: by a worker; None on a device that can't even start one.
+    """
+
+    key: dict[str, str] = {}
+    measured: Measured | None = None
+
+    @property
+    def bf16(self) -> bool:
+        """Whether bfloat16 is computed with where the file has no more."""
+        return fast_bf16() if self.measured is None else "bf16" in self.measured.speeds
+
+    def compute_bytes(self, stored_bytes: float) -> int:
+        """Return the bytes of a number in memory.
+
+        Args:
+            stored_bytes: of a parameter in the base's file.
+        """
+        return compute_bytes(stored_bytes, bf16=self.bf16)
+
+    def runtime_bytes(self, *, full: bool) -> int:
+        """Return the resident memory of supervisor and worker before any task.
+
+        Args:
+            full: with transformers and PEFT.
+        """
+        measured = self.measured
+        lean_bytes = LEAST_RUNTIME_BYTES if measured is None else measured.lean_bytes
+        if not full:
+            return SUPERVISOR_BYTES + lean_bytes
+        full_bytes = measured.full_bytes if measured is not None else None
+        return SUPERVISOR_BYTES + (full_bytes or lean_bytes + FULL_EXTRA_BYTES)
+
+    def kernel_bytes(self, number_bytes: int, hidden: int) -> int:
+        """Return what the libraries keep after the first step: compiled kernels, packed copies.
+
+        Args:
+            number_bytes: of a number in memory.
+            hidden: size of the model.
+        """
+        known = {} if self.measured is None else self.measured.kernel_bytes
+        wide_bytes = known.get({2: "bf16", 4: "f32"}[number_bytes], ASSUMED_KERNEL_BYTES)
+        return int(wide_bytes * kernel_share(hidden))
+
+
+def kernel_share(hidden: int) -> float:
+    """Return how much the libraries keep for a model, as a share of what they do for a wide one.
+
+    Each shape of matrix has kernels of its own, larger ones more of them: 25 MB at 256, 30 at 512,
+    36 at 1024, 47 at 2048 in bfloat16 (oneDNN); 17, 23, 28, 34 from 128 in float32 (MKL). [two
+    threads, torch 2.13, x86-64 with AMX]
+    """
+    octaves = log2(max(hidden, 64) / WIDE)
+    return 1.0 + (0.3 if octaves > 0 else 0.15) * octaves
+
+
+def present_key(threads: int) -> dict[str, str]:
+    """Return what a calibration depends on, as it is now.
+
+    Args:
+        threads: for arithmetic.
+    """
+    versions = {name: _version(name) for name in _PARTS}
+    return {
+        "lorikeet": LORIKEET_VERSION,
+        "python": platform.python_version(),
+        **versions,
+        "machine": platform.machine(),
+        "bf16": str(fast_bf16()),
+        "threads": str(threads),
+        "page_bytes": str(mmap.PAGESIZE),
+    }
+
+
+def load_calibration(folder: Path, threads: int) -> Calibration | None:
+    """Return what was measured before, None if it is missing, stale or broken.
+
+    Args:
+        folder: the state folder.
+        threads: for arithmetic.
+    """
+    file = _file(folder, threads)
+    try:
+        found = msgspec.json.decode(file.read_bytes(), type=Calibration)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError) as error:
+        log.warning("%s is passed over: %s", file, error)
+        return None
+    return found if found.key == present_key(threads) else None
+
+
+def save_calibration(folder: Path, threads: int, calibration: Calibration) -> None:
+    """Keep a calibration; a disk that is full only costs another one."""
+    file = _file(folder, threads)
+    part = file.with_suffix(".part")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(msgspec.json.format(msgspec.json.encode(calibration), indent=1))
+        part.replace(file)
+    except OSError as error:
+        log.warning("%s can't be written: %s", file, error.strerror or error)
+
+
+def _file(folder: Path, threads: int) -> Path:
+    return folder / f"calibration-{threads}.json"
+
+
+def _version(name: str) -> str:
+    """Return the version of what is installed; importlib.metadata would weigh 3 MB."""
+    for folder in filter(None, sys.path):
+        for found in Path(folder).glob(f"{name}-*.dist-info"):
+            return found.name.removeprefix(f"{name}-").removesuffix(".dist-info")
+    return "none"

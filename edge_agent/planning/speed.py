@@ -1,0 +1,80 @@
+"""How long a step takes: arithmetic, fresh memory, and weights to expand.
+
+What a disk takes that has to be read again in each step, because the file is larger than the
+memory that is left for its pages, is not in it: how fast that is, nobody has measured.
+"""
+
+from edge_agent.calibration import Measured, Speed
+from edge_agent.planning.attention import Attention
+from edge_agent.planning.counts import Case
+
+#: Products with each matrix of a block: forward pass, again in the backward pass (without the last
+#: matrix where blocks are gone through one by one), gradients of inputs.
+_PASSES = {
+    "resident": 2.0,
+    "checkpointed": 3.0,
+    "streamed": 3.0,
+    "core": 3.0,
+    "prompt": 3.0,
+    "infer": 1.0,
+}
+_BLOCKWISE = ("streamed", "core", "prompt", "infer")
+_KINDS = {2: "bf16", 4: "f32"}
+
+
+def step_flops(case: Case, rung: str) -> float:
+    """Return the floating-point operations of a step; for ``infer`` of a batch's evaluation."""
+    shape = case.shape
+    products = _PASSES[rung] * case.block_parameters
+    if rung in _BLOCKWISE and rung != "infer":
+        out, inp = case.linears[-1]
+        products -= out * inp
+    # An adapter's factors: forward, again, and gradients of inputs, and of what is trained.
+    products += _PASSES[rung] * case.factors(case.adapter_rank) / shape.layers
+    if rung in ("resident", "checkpointed", "streamed"):
+        products += 2 * case.factors(case.sizes.rank) / shape.layers
+    # Scores and what is gathered, of half of all pairs; backward two and a half times as much.
+    attention = case.row * case.queries * (1 + (2.5 if rung != "infer" else 0))
+    if rung not in ("resident", "infer"):
+        attention += case.row * case.queries
+    head = (1 if rung == "infer" else 2) * shape.vocab_size * shape.hidden_size
+    return 2.0 * (case.positions * shape.layers * (products + attention) + case.predicted * head)
+
+
+def made_bytes(case: Case, rung: str) -> float:
+    """Return the bytes of all activations that a step makes anew."""
+    shape = case.shape
+    forward = 6 * shape.hidden_size + Attention(case).saved + 2 * case.keys + 3 * shape.mlp_size
+    backward = 8 * shape.hidden_size + 5 * case.queries + 4 * shape.mlp_size
+    passes = {"resident": forward + backward, "infer": forward}
+    numbers = passes.get(rung, 2 * forward + backward)
+    return float(case.positions * shape.layers * numbers * case.compute_bytes)
+
+
+def expanded_numbers(case: Case, rung: str) -> float:
+    """Return how many weights are expanded in a step, where the file's type is another one."""
+    times = 1 if rung == "infer" else 3
+    shape = case.shape
+    return float(
+        times * shape.layers * case.block_parameters + shape.vocab_size * shape.hidden_size
+    )
+
+
+def step_seconds(case: Case, rung: str, measured: Measured | None) -> float | None:
+    """Return the predicted seconds of a step, None where nothing was measured.
+
+    Args:
+        case: the line.
+        rung: of the ladder.
+        measured: on this device.
+    """
+    kind = _KINDS[case.compute_bytes]
+    speed: Speed | None = None if measured is None else measured.speeds.get(kind)
+    if measured is None or speed is None:
+        return None
+    seconds = step_flops(case, rung) / speed.flops_per_s
+    seconds += made_bytes(case, rung) / speed.made_bytes_per_s
+    expand = measured.expand_per_s.get(case.shape.stored)
+    if rung in _BLOCKWISE and expand is not None:
+        seconds += expanded_numbers(case, rung) / expand
+    return seconds
