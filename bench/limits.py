@@ -6,6 +6,7 @@ planner would have taken.
 """
 
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -27,19 +28,15 @@ _PATIENCE_S = 300.0
 _MUST = "5 steps, no kill, <= 1 below the oracle"
 
 
-def limit_rows(models: ModelFiles, agent: LocalAgent, *, quick: bool) -> list[Row]:
+def limit_rows(models: ModelFiles, folder: Path, *, quick: bool) -> list[Row]:
     """Return one row for each limit, the least first.
 
     Args:
         models: where the shape is.
-        agent: trains.
+        folder: for the agents' files.
         quick: one limit on a small shape, without an oracle.
-
-    Raises:
-        BenchError: no plan could be had.
     """
-    shape = LLAMA_TINY if quick else LLAMA_1B
-    trial = _Trial(models, agent, shape)
+    trial = _Trial(models, folder, LLAMA_TINY if quick else LLAMA_1B)
     limits = (_QUICK_LIMIT_MB,) if quick else _LIMITS_MB
     rows = [trial.row(limit, oracle=not quick) for limit in limits]
     if quick:
@@ -50,12 +47,10 @@ def limit_rows(models: ModelFiles, agent: LocalAgent, *, quick: bool) -> list[Ro
 class _Trial:
     """Trains one shape under limits, and remembers which rungs were too much."""
 
-    def __init__(self, models: ModelFiles, agent: LocalAgent, shape: Shape) -> None:
-        self._shape, self._agent = shape, agent
+    def __init__(self, models: ModelFiles, folder: Path, shape: Shape) -> None:
+        self._shape, self._folder = shape, folder
         self._model = models.path(shape, "bf16")
         self._files = models.files(shape, "bf16") + _libraries()
-        lines = agent.plan(self._model, _WORK).rungs
-        self._ladder = list(dict.fromkeys(line.rung for line in lines))  # the best first
         self._too_much: set[str] = set()
 
     def row(self, limit_mb: int, *, oracle: bool) -> Row:
@@ -68,32 +63,41 @@ class _Trial:
 
     def _row(self, limit_mb: int, *, oracle: bool) -> Row:
         name = _name(self._shape, limit_mb)
+        # A new device: it measures itself under the limit, too.
+        agent = LocalAgent(self._folder / f"{limit_mb}MB")
+        forget(self._files)
         with MemoryGroup(limit_mb * 1_000_000) as group:
-            chosen = self._agent.plan(self._model, _WORK, group).chosen
-        work = msgspec.structs.replace(_WORK, role=chosen.role)
-        ran, kills = self._run(limit_mb, work)
+            plan = agent.plan(self._model, _WORK, group)
+            planning_kills = group.kills()
+        say(f"{name}: {plan.chosen.rung} is chosen; {planning_kills} kills while planning")
+        work = msgspec.structs.replace(_WORK, role=plan.chosen.role)
+        ran, kills = self._run(agent, limit_mb, work)
         outcome = outcome_of(ran)
         if outcome is None:
-            say(f"{name}: {chosen.rung}: exit code {ran.code}, {kills} kills: {ran.errors[-400:]}")
+            say(f"{name}: exit code {ran.code}, {kills} kills: {ran.errors[-400:]}")
             return failed(name, _MUST)
-        kills += len(outcome.out_of_memory)  # a watchdog's, too
+        kills += planning_kills + len(outcome.out_of_memory)  # a watchdog's, too
         steps = len(outcome.loss)
         rank = f" r={outcome.rank}" if outcome.rank else ""
         value = f"{outcome.rung}{rank}, {steps} steps, {kills or 'no'} kill{'s' * (kills > 1)}"
         say(f"{name}: {value}")
         if not oracle:
             return told(name, value)
-        place = self._ladder.index(outcome.rung)
-        best = self._best_above(limit_mb, place)
-        value += f"; oracle {self._ladder[best]}"
+        ladder = {line.rung: line.role for line in plan.rungs}  # the best first
+        place = list(ladder).index(outcome.rung)
+        best = self._best_above(agent, limit_mb, ladder, place)
+        value += f"; oracle {list(ladder)[best]}"
         return checked(name, value, "", _MUST, steps >= _STEPS and not kills and place - best <= 1)
 
-    def _best_above(self, limit_mb: int, chosen: int) -> int:
+    def _best_above(
+        self, agent: LocalAgent, limit_mb: int, ladder: Mapping[str, str], chosen: int
+    ) -> int:
         """Return the best rung that survives, by its place on the ladder."""
-        for place, rung in enumerate(self._ladder[:chosen]):
+        for place, (rung, role) in enumerate(list(ladder.items())[:chosen]):
             if rung in self._too_much:
                 continue
-            ran, kills = self._run(limit_mb, msgspec.structs.replace(_WORK, rung=rung))
+            work = msgspec.structs.replace(_WORK, rung=rung, role=role)
+            ran, kills = self._run(agent, limit_mb, work)
             outcome = outcome_of(ran)
             if outcome is not None and outcome.rung == rung and not kills:
                 return place
@@ -101,10 +105,10 @@ class _Trial:
             self._too_much.add(rung)
         return chosen
 
-    def _run(self, limit_mb: int, work: Work) -> tuple[Ran, int]:
+    def _run(self, agent: LocalAgent, limit_mb: int, work: Work) -> tuple[Ran, int]:
         forget(self._files)
         with MemoryGroup(limit_mb * 1_000_000) as group:
-            ran = self._agent.try_training(self._model, work, group, _PATIENCE_S)
+            ran = agent.try_training(self._model, work, group, _PATIENCE_S)
             return ran, group.kills()
 
 

@@ -110,9 +110,8 @@ class LocalAgent:
         Raises:
             BenchError: the command failed.
         """
-        method = "prompt" if work.role == "prompt" else "lora"
         command: list[str | Path] = ["plan", "--model", model, *work.words(), "--json"]
-        ran = self._run([*command, f"--method={method}"], group, _PATIENCE_S)
+        ran = self._run(command, group, _PATIENCE_S)
         return msgspec.json.decode(ran.output(), type=Plan)
 
     def train(self, model: Path, work: Work) -> tuple[Outcome, Ran]:

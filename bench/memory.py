@@ -42,7 +42,7 @@ def measure(folder: Path, models: ModelFiles, *, quick: bool) -> list[Row]:
         ),
         "gradients": gradient_rows,
         "planner": lambda: planner_rows(models, LocalAgent(folder / "planner"), quick=quick),
-        "limits": lambda: limit_rows(models, LocalAgent(folder / "limits"), quick=quick),
+        "limits": lambda: limit_rows(models, folder / "limits", quick=quick),
         "idle agent": lambda: idle_rows(
             folder / "idle",
             models.path(LLAMA_TINY, "bf16"),

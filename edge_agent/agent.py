@@ -24,6 +24,7 @@ from edge_agent.peaks import Peaks
 from edge_agent.probe.memory import MemoryLimit, memory_limit
 from edge_agent.probe.process import peak_bytes, resident_bytes
 from edge_agent.protocol import (
+    Calibrate,
     Calibrated,
     Failed,
     Fetched,
@@ -293,8 +294,9 @@ class Supervisor:
                 self.tasks.advance()
             case Failed(kind="memory"):
                 log.warning("the worker failed: %s", event.message)
+                calibrating = self.worker.calibrating
                 self.worker.stop()  # a fresh one has all of its memory, in whole pieces
-                self.setbacks.out_of_memory(event.message)
+                self._on_out_of_memory(event.message, calibrating)
             case Failed():
                 self.worker.on_idle()
                 log.warning("the worker failed (%s): %s", event.kind, event.message)
@@ -309,12 +311,15 @@ class Supervisor:
         over, calibrating = self.worker.ran_out(code), self.worker.calibrating
         self.worker.on_death()
         log.warning("the worker ended with code %d%s", code, " (over its memory)" if over else "")
-        if over and calibrating is not None:
-            self.calibrating.on_too_much(calibrating)
         if over:
-            self.setbacks.out_of_memory(f"the worker was killed (code {code})")
+            self._on_out_of_memory(f"the worker was killed (code {code})", calibrating)
         else:
             self.tasks.fail(f"the worker ended with code {code}")
+
+    def _on_out_of_memory(self, reason: str, calibrating: Calibrate | None) -> None:
+        if calibrating is not None:
+            self.calibrating.on_too_much(calibrating)
+        self.setbacks.out_of_memory(reason)
 
     # Timers
 

@@ -80,7 +80,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
         Args:
             stored_bytes: of a parameter in the base's file.
         """
-        return compute_bytes(stored_bytes, bf16=self.bf16)
+        return compute_bytes(round(stored_bytes), bf16=self.bf16)
 
     def runtime_bytes(self, *, full: bool) -> int:
         """Return the resident memory of supervisor and worker before any task.

@@ -98,11 +98,18 @@ def run(  # noqa: PLR0917  (options)
     epilog="Example: lorikeet-agent plan --model ./base --memory 700MB --rank 16 --batch 4"
 )
 def plan(  # noqa: PLR0917  (options)
-    model: Annotated[Path, typer.Option(help="A Hugging Face folder; config.json suffices.")],
+    model: Annotated[
+        Path, typer.Option(help="A Hugging Face folder (config.json suffices) or a GGUF file.")
+    ],
     memory: Annotated[
         str | None, typer.Option(help="Limit for the whole agent. Default: all that is free.")
     ] = None,
-    method: Annotated[str, typer.Option(help="lora, prompt or lora+prompt")] = "lora",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="Of a hub's job: lora, prompt or lora+prompt. Or local: all that train can do."
+        ),
+    ] = "local",
     rank: Annotated[int, typer.Option(min=1)] = 16,
     min_rank: Annotated[int, typer.Option(min=1)] = 2,
     batch: Annotated[int, typer.Option(min=1)] = 4,
@@ -110,14 +117,33 @@ def plan(  # noqa: PLR0917  (options)
     seq_len: Annotated[int, typer.Option(min=8, help="tokens")] = 256,
     min_seq_len: Annotated[int, typer.Option(min=8, help="tokens")] = 128,
     prompt_tokens: Annotated[int, typer.Option(min=1)] = 16,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every line, not only each rung's first and best.")
+    ] = False,
+    threads: Annotated[
+        int, typer.Option(min=0, help="Threads for training; 0: one for each core.")
+    ] = 0,
+    state: Annotated[
+        Path | None,
+        typer.Option(help="Where the agent keeps its files. Default: the XDG state folder."),
+    ] = None,
+    recalibrate: Annotated[
+        bool, typer.Option("--recalibrate", help="Measure this device again.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Show every rung of a model's ladder, its predicted peak, and the one this device takes."""
-    from edge_agent.plan_command import show_plan
+    """Show every rung of a model's ladder, its predicted peak, and the one this device takes.
+
+    The first time on a device, a short training on made-up numbers measures it.
+    """
+    from edge_agent.plan_command import LOCAL, PlanOptions, show_plan
+    from edge_agent.probe.machine import cores
     from wire.messages import JobKnobs
 
-    if method not in ("lora", "prompt", "lora+prompt"):
-        raise UsageError(f"--method is {method!r}; allowed are lora, prompt and lora+prompt.")
+    if method not in (LOCAL, "lora", "prompt", "lora+prompt"):
+        raise UsageError(
+            f"--method is {method!r}; allowed are {LOCAL}, lora, prompt and lora+prompt."
+        )
     _check_floors(
         {
             "rank": (min_rank, rank),
@@ -133,9 +159,20 @@ def plan(  # noqa: PLR0917  (options)
         min_batch=min_batch,
         seq_len=seq_len,
         min_seq_len=min_seq_len,
-        prompt_tokens=prompt_tokens if "prompt" in method else 0,
+        prompt_tokens=0 if method == "lora" else prompt_tokens,
     )
-    show_plan(model, knobs, _memory_bytes(memory), as_json=as_json)
+    show_plan(
+        PlanOptions(
+            model=model,
+            knobs=knobs,
+            memory_bytes=_memory_bytes(memory),
+            threads=threads or int(cores()),
+            state=state or _default_state(_default_device()),
+            every=every,
+            recalibrate=recalibrate,
+            as_json=as_json,
+        )
+    )
 
 
 @app.command(

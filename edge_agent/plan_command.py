@@ -5,89 +5,97 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edge_agent.errors import ModelError
-from edge_agent.measure import runtime_bytes
-from edge_agent.planner import choose, ladder
-from edge_agent.probe.machine import cores
+import msgspec
+
+from edge_agent.calibrate import calibration_of
+from edge_agent.model_shape import model_shape
+from edge_agent.planner import choose, ladder, local_ladder
 from edge_agent.probe.memory import MemoryLimit, memory_limit
-from wire.errors import MalformedError
 from wire.messages import JobKnobs, RungPlan
-from wire.shape import shape_of
 
-_WEIGHT_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+#: In place of a hub's method: every rung there is, as for `lorikeet-agent train`.
+LOCAL = "local"
 
 
-def show_plan(model: Path, knobs: JobKnobs, memory_bytes: int | None, *, as_json: bool) -> None:
+class PlanOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``plan`` was asked for."""
+
+    model: Path
+    knobs: JobKnobs
+    memory_bytes: int | None
+    threads: int
+    state: Path
+    every: bool
+    recalibrate: bool
+    as_json: bool
+
+
+def show_plan(options: PlanOptions) -> None:
     """Print the ladder.
 
     Raises:
-        ModelError: the folder has no usable ``config.json``.
+        ModelError: the model can't be used.
+        AgentError: this device could not be measured.
     """
-    config = _config(model)
-    weight_bytes = _WEIGHT_BYTES.get(str(config.get("dtype", config.get("torch_dtype"))), 4)
-    try:
-        shape = shape_of(config, weight_bytes)
-    except MalformedError as error:
-        raise ModelError(f"{model / 'config.json'}: {error}") from error
-    limit = memory_limit(memory_bytes)
-    lines = ladder(shape, knobs, limit.limit_bytes, runtime_bytes(int(cores())))
+    shape = model_shape(options.model)
+    limit = memory_limit(options.memory_bytes)
+    calibration = calibration_of(
+        options.state, options.threads, limit.limit_bytes, again=options.recalibrate
+    )
+    plan = local_ladder if options.knobs.method == LOCAL else ladder
+    lines = plan(shape, options.knobs, limit.limit_bytes, calibration)
     chosen = choose(lines)
-    if as_json:
+    if options.as_json:
         document = {
             "limit_bytes": limit.limit_bytes,
             "limit_reason": limit.reason,
-            "chosen": _line(chosen),
-            "rungs": [_line(line) for line in lines],
+            "chosen": msgspec.to_builtins(chosen),
+            "rungs": [msgspec.to_builtins(line) for line in lines],
         }
         sys.stdout.write(json.dumps(document) + "\n")
     else:
-        _print_table(limit, lines, chosen)
+        _print_table(limit, lines if options.every else _in_short(lines), chosen)
 
 
-def _config(model: Path) -> dict[str, Any]:
-    file = model / "config.json" if model.is_dir() else model
-    try:
-        config = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise ModelError(f"--model is {model}; no readable config.json there: {error}") from error
-    if not isinstance(config, dict):
-        raise ModelError(f"--model is {model}; its config.json is no JSON object.")
-    return config
-
-
-def _line(plan: RungPlan) -> dict[str, Any]:
-    return {
-        "role": plan.role,
-        "rung": plan.rung,
-        "rank": plan.rank,
-        "batch": plan.batch,
-        "seq_len": plan.seq_len,
-        "predicted_peak_bytes": plan.predicted_peak_bytes,
-        "fits": plan.fits,
-        "missing_bytes": plan.missing_bytes,
-        "reason": plan.reason,
-    }
+def _in_short(lines: list[RungPlan]) -> list[RungPlan]:
+    """Return each rung's first line, and its first one that fits."""
+    shown: list[RungPlan] = []
+    for rung in dict.fromkeys(line.rung for line in lines):
+        of_rung = [line for line in lines if line.rung == rung]
+        shown.append(of_rung[0])
+        fitting = next((line for line in of_rung if line.fits), of_rung[-1])
+        if fitting is not of_rung[0]:
+            shown.append(fitting)
+    return shown
 
 
 def _print_table(limit: MemoryLimit, lines: list[RungPlan], chosen: RungPlan) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"limit {limit.limit_bytes / 1e6:.0f} MB ({limit.reason})")
-    for name in ("role", "rung", "rank", "batch", "tokens", "predicted peak", "fits"):
-        table.add_column(name)
+    title = f"limit {limit.limit_bytes / 1e6:.0f} MB ({limit.reason})"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("role", "rung", "rank", "batch", "tokens", "peak", "s/step", "up", "down", "fits"):
+        table.add_column(name, justify="left" if name in ("role", "rung", "fits") else "right")
     for line in lines:
-        missing = f"no, {line.missing_bytes / 1e6:.0f} MB short"
-        table.add_row(
-            line.role,
-            line.rung,
-            str(line.rank or "–"),
-            str(line.batch),
-            str(line.seq_len),
-            f"{line.predicted_peak_bytes / 1e6:.0f} MB",
-            "yes" if line.fits else missing,
-            style="bold" if line == chosen else "",
-        )
-    console = Console()
+        table.add_row(*_cells(line), style="bold" if line == chosen else "")
+    console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
-    console.print(f"takes: {chosen.reason}", highlight=False)
+    console.print(f"takes {chosen.reason}", highlight=False)
+
+
+def _cells(line: RungPlan) -> list[str]:
+    trains = line.role in ("lora", "prompt")
+    missing = f"{line.missing_bytes / 1e6:.0f} MB short"
+    values: dict[str, Any] = {
+        "rank": line.rank or "–",
+        "batch": line.batch,
+        "tokens": line.seq_len,
+        "peak": f"{line.predicted_peak_bytes / 1e6:.0f} MB",
+        "s/step": "–" if line.step_s is None or not trains else f"{line.step_s:.3g}",
+        "up": f"{line.bytes_up / 1e6:.3g} MB" if trains else "–",
+        "down": f"{line.bytes_down / 1e6:.3g} MB",
+        "fits": "yes" if line.fits else missing,
+    }
+    return [line.role, line.rung, *(str(value) for value in values.values())]

@@ -8,6 +8,8 @@ importing what it plans for. The order of the lines is explained in
 from collections.abc import Iterator
 from math import log2
 
+import msgspec
+
 from edge_agent.calibration import Calibration
 from edge_agent.planning.counts import Case, Sizes, stored_per_parameter
 from edge_agent.planning.resident import resident_terms
@@ -58,6 +60,33 @@ def ladder(
         for role, rung in _rungs(shape, knobs)
         for sizes in _steps(role, rung, knobs)
     ]
+
+
+def local_ladder(
+    shape: ModelShape, knobs: JobKnobs, limit_bytes: int, calibration: Calibration
+) -> list[RungPlan]:
+    """Return every rung there is for a task without a hub, each for a role by itself.
+
+    Its adapter is what is trained: LoRA factors or cores without a prompt, or a prompt alone.
+
+    Args:
+        shape: the base model.
+        knobs: sizes and floors; any method.
+        limit_bytes: for the whole agent.
+        calibration: of this device.
+    """
+    lora = msgspec.structs.replace(knobs, method="lora", cores=True, prompt_tokens=0)
+    prompt = msgspec.structs.replace(knobs, method="prompt")
+    lines = [
+        line
+        for one in (lora, prompt)
+        for line in ladder(shape, one, limit_bytes, calibration, local=True)
+    ]
+    roles: tuple[Role, ...] = ("lora", "prompt", "infer")
+    found = [line for role in roles for line in lines if line.role == role]
+    # Both have the same lines for inference, the prompt's with its positions in front.
+    infer = {(line.batch, line.seq_len): line for line in found if line.role == "infer"}
+    return [line for line in found if line.role != "infer"] + list(infer.values())
 
 
 def choose(lines: list[RungPlan]) -> RungPlan:

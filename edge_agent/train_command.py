@@ -4,6 +4,7 @@ As with ``run``, the command line's library would stay in memory all the time [1
 the command line replaces itself by ``python -m edge_agent.train_command``.
 """
 
+import logging
 import os
 import signal
 import sys
@@ -21,7 +22,7 @@ from edge_agent.protocol import TrainLocal
 from edge_agent.train_attempt import Attempt, StoppedError, WorkerMemoryError
 from edge_agent.train_report import TrainReport, report_of
 from edge_agent.train_rungs import AUTO, first_line, line_below, why_not_above
-from edge_agent.train_view import Bar, Lines, view_for
+from edge_agent.train_view import Bar, Lines, Said, view_for
 from edge_agent.training.data import SUFFIXES
 from wire.messages import JobKnobs, LocalWork, RungPlan
 
@@ -228,6 +229,9 @@ def run_training(options: TrainOptions) -> None:
     check_options(options)
     stream: TextIO = sys.stderr if options.as_json else sys.stdout
     view = view_for(stream)
+    log = logging.getLogger("edge_agent")
+    log.setLevel(logging.INFO)
+    log.addHandler(Said(view))
     _make_folders(options)
     limit = memory_limit(options.memory_bytes)
     training = Training(options, training_ladder(options, limit.limit_bytes), limit, view)

@@ -3,13 +3,10 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_agent.errors import ModelError
-from edge_agent.measure import runtime_bytes
-from edge_agent.planner import ladder
-from wire.errors import WireError
+from edge_agent.calibrate import calibration_of
+from edge_agent.model_shape import model_shape
+from edge_agent.planner import local_ladder
 from wire.messages import RungPlan
-from wire.model_file import config_of
-from wire.shape import shape_of
 
 if TYPE_CHECKING:
     from edge_agent.train_command import TrainOptions
@@ -20,10 +17,9 @@ def training_ladder(options: "TrainOptions", limit_bytes: int) -> list[RungPlan]
 
     Raises:
         ModelError: the model can't be used.
+        AgentError: this device was never measured, and can't be.
     """
-    try:
-        shape = shape_of(config_of(Path(options.model)), 4)
-    except WireError as error:
-        raise ModelError(f"--model: {error}") from error
-    lines = ladder(shape, options.knobs, limit_bytes, runtime_bytes(options.threads))
+    shape = model_shape(Path(options.model))
+    calibration = calibration_of(Path(options.state), options.threads, limit_bytes)
+    lines = local_ladder(shape, options.knobs, limit_bytes, calibration)
     return [line for line in lines if line.role == options.role]

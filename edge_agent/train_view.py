@@ -1,5 +1,6 @@
 """How a local task looks while it runs: lines where it is piped, a bar on a terminal."""
 
+import logging
 from typing import TYPE_CHECKING, TextIO
 
 from edge_agent.protocol import Counted, Progress
@@ -130,6 +131,22 @@ def view_for(stream: TextIO) -> "Lines | Bar":
     from rich.console import Console
 
     return Bar(Console(file=stream))
+
+
+class Said(logging.Handler):
+    """Shows what the agent's parts log: that the device is measured, what keeps the limit.
+
+    Args:
+        view: where.
+    """
+
+    def __init__(self, view: "Lines | Bar") -> None:
+        super().__init__(logging.INFO)
+        self._view = view
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tell = self._view.warn if record.levelno >= logging.WARNING else self._view.say
+        tell(record.getMessage())
 
 
 def counted_text(event: Counted) -> str:

@@ -6,7 +6,9 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+from edge_agent.calibration import FULL_EXTRA_BYTES
 from edge_agent.limits.enforcement import Enforcement
+from edge_agent.planner import RESIDENT
 from edge_agent.probe.process import resident_bytes
 from edge_agent.protocol import Calibrate, Command, Fetch, Fetched, Pause, Work
 from edge_agent.task_run import Settings
@@ -16,10 +18,8 @@ from wire.messages import RungPlan
 log = logging.getLogger(__name__)
 
 SAMPLE_S = 0.5
-#: The rungs that hold the base through transformers and PEFT; see `edge_agent.training.bases`.
-FULL_RUNGS = ("resident", "checkpointed")
-#: What those two libraries weigh, where it was not measured.
-_FULL_EXTRA_BYTES = 120_000_000
+#: The rungs that need transformers and PEFT.
+FULL_RUNGS = RESIDENT
 
 
 class WorkerHost:
@@ -137,7 +137,7 @@ class WorkerHost:
     def make_room(self, line: RungPlan) -> None:
         """End a worker that holds libraries which a task can't use, where memory is short."""
         room_bytes = self._limit_bytes - line.predicted_peak_bytes
-        if self._full and line.rung not in FULL_RUNGS and room_bytes < _FULL_EXTRA_BYTES:
+        if self._full and line.rung not in FULL_RUNGS and room_bytes < FULL_EXTRA_BYTES:
             log.info("rung %s gets a worker without transformers and PEFT", line.rung)
             self.stop()
 

@@ -1,5 +1,6 @@
 """Fixtures that several packages' tests share."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -18,6 +19,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("broker"):
                 item.add_marker(pytest.mark.skip(reason="mosquitto is not on PATH"))
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        for item in items:
+            if item.get_closest_marker("root"):
+                item.add_marker(pytest.mark.skip(reason="only root may do this"))
 
 
 class Mosquitto:

@@ -71,7 +71,7 @@ def stored_bytes(path: Path) -> int:
     """
     try:
         return sum(
-            tensor.size_bytes for file in weight_files(path) for tensor in _tensors(file).values()
+            tensor.size_bytes for file in weight_files(path) for tensor in tensors_of(file).values()
         )
     except OSError as error:
         raise WireError(f"{error.filename} can't be read: {error.strerror}.") from error
@@ -93,7 +93,13 @@ def read_json_object(path: Path) -> dict[str, Any]:
         raise MalformedError(f"{path} is not a JSON object: {error}") from error
 
 
-def _tensors(file: Path) -> Mapping[str, StoredTensor | GgufTensor]:
+def tensors_of(file: Path) -> Mapping[str, StoredTensor | GgufTensor]:
+    """Return the tensors of one file of a model, by the names that they have there.
+
+    Raises:
+        WireError: its header can't be used.
+        OSError: it can't be read.
+    """
     if file.suffix == ".gguf":
         return gguf_header.read_header(file).tensors
     return safetensors_header.read_header(file)

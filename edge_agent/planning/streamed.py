@@ -13,12 +13,17 @@ from edge_agent.planning.counts import (
 )
 
 #: Of `edge_agent.training.blockwise`: `head.PIECE_LOGITS`, `head.LEAST_ROWS`,
-#: `safetensors_weights.PIECE_BYTES`; and `edge_agent.training.evaluate.MAX_ROWS`. Those modules
+#: `mapped_weights.PIECE_BYTES`; and `edge_agent.training.evaluate.MAX_ROWS`. Those modules
 #: import torch; a test holds them equal.
 PIECE_LOGITS = 2**20
 LEAST_ROWS = 256
 PIECE_BYTES = 8 * 1024 * 1024
 EVALUATED_ROWS = 4
+#: `edge_agent.training.bases._BLOCKWISE_HEAP`: smaller tensors come from a heap that keeps what is
+#: freed. It fragments: by 12 MB, and half of what such tensors hold at a time [measured].
+HEAP_THRESHOLD_BYTES = 2 * 1024 * 1024
+_HEAP_BYTES = 12_000_000
+_HEAP_SHARE = 0.5
 #: AdamW: value, and two moments.
 _STATE_BYTES = 3 * FLOAT_BYTES
 
@@ -78,9 +83,23 @@ def _standing(case: Case, rung: str) -> dict[str, int]:
     # Norms and biases are copies in float32.
     small = shape.layers * (4 * shape.hidden_size + 2 * case.queries) * FLOAT_BYTES
     terms["norms"] = small
+    terms["heap"] = _heap(case, rung)
     if _converted(case):
         terms["buffer"] = min(PIECE_BYTES, _largest(case))
     return terms
+
+
+def _heap(case: Case, rung: str) -> int:
+    """Return what the heap takes beyond what is in it."""
+    shape = case.shape
+    rows = min(EVALUATED_ROWS, case.sizes.batch) if rung == "infer" else case.sizes.batch
+    inputs = 2 if rung == "infer" else shape.layers
+    column = rows * case.row * case.compute_bytes
+    tensors = ((inputs + 4, shape.hidden_size), (4, case.queries), (6, shape.mlp_size))
+    small = sum(
+        count * width * column for count, width in tensors if width * column < HEAP_THRESHOLD_BYTES
+    )
+    return _HEAP_BYTES + int(small * _HEAP_SHARE)
 
 
 def _converted(case: Case) -> bool:

@@ -12,14 +12,31 @@ import msgspec
 import pytest
 
 from edge_agent.agent import Supervisor
+from edge_agent.calibration import Calibration, Measured
 from edge_agent.pausing import Trouble
 from edge_agent.protocol import Paused
 from edge_agent.setbacks import MAX_WORKER_DEATHS, PRESSURE_PATIENCE_S
 from edge_agent.task_run import Settings, TaskRun
-from tests.edge_agent.test_jobs import ANNOUNCE
 from tests.edge_agent.test_tasks import OFFER
-from wire.messages import RungPlan
+from wire.messages import AdapterRef, BaseRef, JobKnobs, ModelShape, RoundAnnounce, RungPlan
 
+SHAPE = ModelShape(
+    model_type="llama", hidden_size=128, layers=4, mlp_size=344, heads=4, kv_heads=4, head_dim=32,
+    vocab_size=260, tied_embeddings=False, parameters=860_000, weight_bytes=4,
+)  # fmt: skip
+KNOBS = JobKnobs(
+    method="lora", rank=16, min_rank=16, batch=16, min_batch=8, seq_len=256, min_seq_len=256
+)
+ANNOUNCE = RoundAnnounce(
+    job="notes",
+    round=0,
+    rounds=5,
+    phase="open",
+    ts=0,
+    knobs=KNOBS,
+    base=BaseRef(name="toy", digest="0" * 64, size_bytes=3_000_000, shape=SHAPE),
+    adapter=AdapterRef(sha256="1" * 64, size_bytes=900),
+)
 PRESSURE = Trouble("pressure", "everything waits for memory")
 HEAT = Trouble("throttled", "it is hot")
 
@@ -36,9 +53,8 @@ def agent(tmp_path: Path) -> Iterator[Supervisor]:
         state_folder=str(tmp_path / "state"),
     )
     made = Supervisor(settings)
-    knobs = msgspec.structs.replace(ANNOUNCE.knobs, min_rank=ANNOUNCE.knobs.rank)
-    made.jobs.learn(msgspec.structs.replace(ANNOUNCE, knobs=knobs))
-    made.worker.runtime_bytes = 250_000_000  # as if one had been measured
+    made.jobs.learn(ANNOUNCE)
+    made.calibrating.known = Calibration(measured=Measured(lean_bytes=250_000_000))
     made.replan()
     yield made
     made.worker.close()

@@ -37,12 +37,18 @@ def data(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a state folder for all, so that the device is measured once."""
+    return tmp_path_factory.mktemp("state")
+
+
 @pytest.fixture
-def words(tmp_path: Path, llama: Path, data: Path) -> list[str]:
+def words(tmp_path: Path, state: Path, llama: Path, data: Path) -> list[str]:
     """Return the options of a short training."""
     return [
         "train", "--model", str(llama), "--data", str(data), "--out", str(tmp_path / "adapter"),
-        "--state", str(tmp_path / "state"), "--seq-len", str(SEQ_LEN), "--rank", "4",
+        "--state", str(state), "--seq-len", str(SEQ_LEN), "--rank", "4",
         "--steps", "3", "--lr", "0.01", "--threads", "1",
     ]  # fmt: skip
 
@@ -114,6 +120,7 @@ def mean_loss(adapter: Path, base: Path, data: Path) -> float:
     return total / tokens
 
 
+@pytest.mark.slow
 def test_the_result_is_one_document_and_peft_confirms_it(
     train: Train, words: list[str], tmp_path: Path, llama: Path, data: Path
 ) -> None:
@@ -139,7 +146,8 @@ def test_the_result_is_one_document_and_peft_confirms_it(
     assert "60 examples, " in done.stderr
     assert "1 broken lines are skipped" in done.stderr
     assert "step 3 of 3, loss" in done.stderr
-    logs = "".join(file.read_text() for file in (tmp_path / "state").rglob("*.log"))
+    folder = Path(words[words.index("--state") + 1])
+    logs = "".join(file.read_text() for file in folder.rglob("*.log"))
     assert MARKER not in done.stderr + done.stdout + logs
 
 
@@ -157,10 +165,11 @@ def test_a_person_is_told_the_result_in_lines(train: Train, words: list[str]) ->
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_a_killed_worker_ends_in_an_adapter_one_rung_lower(
     words: list[str], environment: dict[str, str]
 ) -> None:
-    options = ["--steps", "200", "--rung", "resident", "--json"]
+    options = ["--steps", "100", "--rung", "resident", "--json"]
     with training([*words, *options], environment) as process:
         await_line(process, "step ")
         (worker,) = psutil.Process(process.pid).children()
@@ -170,12 +179,13 @@ def test_a_killed_worker_ends_in_an_adapter_one_rung_lower(
     told = json.loads(out)
     assert told["out_of_memory"] == ["resident"]
     assert told["rung"] == "checkpointed"
-    assert len(told["loss"]) == 200
+    assert len(told["loss"]) == 100
     assert "warning: rung resident ran out of memory: the kernel killed the worker" in said
     assert "one rung down: checkpointed" in said
     assert peft.PeftConfig.from_pretrained(told["adapter"]).r == 4
 
 
+@pytest.mark.slow
 def test_a_training_that_was_stopped_goes_on_where_it_was(
     train: Train, words: list[str], environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -285,6 +295,7 @@ def test_where_nothing_was_stopped_nothing_is_resumed(words: list[str], tmp_path
 
 
 @pytest.mark.root
+@pytest.mark.slow
 def test_a_rung_that_breaks_the_limit_is_killed_and_a_lower_one_finishes(
     train: Train, words: list[str], make_base: Callable[..., Path]
 ) -> None:

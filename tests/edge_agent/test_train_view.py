@@ -1,11 +1,12 @@
 """How a local task looks where it is piped, and on a terminal."""
 
 import io
+import logging
 
 from rich.console import Console
 
 from edge_agent.protocol import Counted, Progress
-from edge_agent.train_view import Bar, Lines, view_for
+from edge_agent.train_view import Bar, Lines, Said, view_for
 from wire.messages import DataSummary, Evaluation
 
 
@@ -81,3 +82,11 @@ def test_a_terminal_shows_steps_loss_and_speed() -> None:
     assert "training" in shown
     assert "step 15 of 20, loss 1.5000" in shown
     assert "tokens/s" in shown
+
+
+def test_what_is_logged_is_shown_and_warnings_as_such() -> None:
+    stream = io.StringIO()
+    handler = Said(Lines(stream))
+    for level, text in ((logging.INFO, "measuring"), (logging.WARNING, "no space")):
+        handler.handle(logging.LogRecord("edge_agent.x", level, "", 0, "%s", (text,), None))
+    assert stream.getvalue().splitlines() == ["measuring", "warning: no space"]

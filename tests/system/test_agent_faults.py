@@ -74,14 +74,14 @@ class Site:
             told = self.tap.messages(Telemetry, device)[after:]
             return any(one.task is not None and one.task.stage == "train" for one in told)
 
-        poll(f"{device} in training", trains, 90)
+        poll(f"{device} in training", trains, 150)
 
     def end(self, job: str) -> JobDetail:
         def ended() -> JobDetail | None:
             detail = self.hub.job(job)
             return detail if detail.summary.phase in ENDED else None
 
-        detail: JobDetail = poll(f"the end of {job}", ended, 90)
+        detail: JobDetail = poll(f"the end of {job}", ended, 150)
         return detail
 
 

@@ -121,7 +121,7 @@ def end(hub: HubProcess, job: str) -> JobDetail:
         detail = hub.job(job)
         return detail if detail.summary.phase in ENDED else None
 
-    detail: JobDetail = poll(f"the end of {job}", ended, 120)
+    detail: JobDetail = poll(f"the end of {job}", ended, 150)
     return detail
 
 
@@ -129,7 +129,7 @@ def test_a_hot_device_s_task_rests_and_goes_on_once_it_is_cool(
     tmp_path: Path, hub: HubProcess, tap: Wiretap, agent: AgentOnMachine, machine: Machine
 ) -> None:
     submit(hub, tmp_path, "heat")
-    poll("training", lambda: steps(tap), 90)
+    poll("training", lambda: steps(tap), 150)
     worker = agent.worker()
     machine.heat(81)  # its own limit is 85
     event = tap.await_message(DeviceEvent, "ward", type="throttled")
@@ -174,7 +174,7 @@ def test_a_reboot_in_the_middle_of_a_rest_loses_no_step(
     tmp_path: Path, hub: HubProcess, tap: Wiretap, agent: AgentOnMachine, machine: Machine
 ) -> None:
     submit(hub, tmp_path, "power")
-    poll("training", lambda: steps(tap), 90)
+    poll("training", lambda: steps(tap), 150)
     machine.charge(19)
     event = tap.await_message(DeviceEvent, "ward", type="battery")
     assert "19 %" in event.detail

@@ -6,6 +6,13 @@ q8_0 round the scale and then the product (q, of at most eight bits, is exact); 
 float32 result rounded once. With eight bits of significand a rounding's relative error is at most
 u / (1 + u) for u = 2^-8, so two of them change a weight by at most
 (1 + u / (1 + u))^2 - 1 = (2u + 3u^2) / (1 + u)^2 < 2u = 2^-7 of itself.
+
+Speed. Nanoseconds a weight from q4_0 to bfloat16, 262,144 at a time, on one core of a Xeon at
+2.6 GHz. In one run 0.68 this way, 0.74 through float32, 0.71 by a table that has four weights for
+each 16 bits, in the order in which they are stored, and 1.33 in their natural order. In another,
+with all views prepared, 0.57 this way, 0.60 through float32, 0.70 with batch_norm for the scaling,
+0.85 by way of torch's quantised tensors. With two cores and blocks that come from memory, 0.37 at
+best and 0.45 to 0.6 beside other programs; there q8_0 takes 0.5, q6_k and q4_k 1.0.
 """
 
 import math

@@ -21,6 +21,7 @@ from edge_agent.training.drawn import held_out_rows
 from edge_agent.training.errors import PausedError
 from edge_agent.training.local import train_local
 from edge_agent.training.tokens import Row
+from tests.edge_agent.training.blockwise.gguf_models import write_gguf
 from wire.messages import DataSummary, LocalWork
 
 # PEFT 0.21 reads a property that transformers 5.23 renamed, and calls a method that it will.
@@ -153,6 +154,20 @@ def test_a_streamed_and_a_resident_run_learn_the_same(order: TrainLocal) -> None
     assert len(resident.losses) == 4
     np.testing.assert_allclose(streamed.losses, resident.losses, atol=1e-3)
     assert before_streamed == pytest.approx(before, abs=1e-3)
+
+
+def test_an_adapter_of_a_gguf_file_is_one_of_the_model_it_was_made_from(
+    order: TrainLocal, tmp_path: Path, write_tokenizer: Callable[..., None]
+) -> None:
+    (tmp_path / "gguf").mkdir()
+    write_tokenizer(tmp_path / "gguf")
+    model = transformers.AutoModelForCausalLM.from_pretrained(order.model, dtype=torch.float32)
+    write_gguf(model, tmp_path / "gguf" / "base.gguf")
+    task = other(order, rung="streamed", model=str(tmp_path / "gguf" / "base.gguf"))
+    _, losses, _ = run(task)
+    found = loss_by_transformers(loaded(other(task, model=order.model)), held_out(order))
+    assert found == pytest.approx(losses["adapter"], rel=1e-4)
+    assert losses["adapter"] < losses["base"]
 
 
 def test_the_same_seed_gives_the_same_adapter(order: TrainLocal, tmp_path: Path) -> None:

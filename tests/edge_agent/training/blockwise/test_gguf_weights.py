@@ -1,5 +1,7 @@
 """GGUF files of every family against transformers and against the `gguf` package."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import gguf
@@ -120,6 +122,58 @@ def test_pieces_and_rows_are_what_the_gguf_package_reads(
         "part of q", torch.cat([p.clone() for _, p in weights.pieces(name, 5, 50)]), q[places[5:50]]
     )
     check("rows of q", weights.rows(name, ids[[0, 2]]), q[[places[3], places[3]]])
+
+
+_READ_ALL = """
+import sys
+from pathlib import Path
+import torch
+from edge_agent.training.blockwise.open import open_weights
+
+torch.set_num_threads(1)  # as quick beside other tests as alone
+
+def pages_kib():
+    status = Path("/proc/self/status").read_text()
+    return [int(status.partition(key)[2].split()[0]) for key in ("RssFile:", "RssAnon:")]
+
+weights = open_weights(Path(sys.argv[1]), torch.bfloat16)
+names = [name for name in weights.shapes if "embed" not in name]
+for _, piece in weights.pieces(names[0]):  # torch's own code is in memory before it counts
+    piece.sum().item()
+before, peak = pages_kib(), [0, 0]
+for name in names:
+    for _, piece in weights.pieces(name):
+        piece.sum().item()
+        peak = [max(old, new) for old, new in zip(peak, pages_kib())]
+print(*(new - old for old, new in zip(before, peak)))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_reading_a_whole_file_keeps_only_a_piece_of_it_in_memory(tmp_path: Path) -> None:
+    # Queries are read in another order than they are stored in, the other matrices are not.
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "llama")
+    sizes = (writer.add_block_count, writer.add_feed_forward_length, writer.add_context_length)
+    for add in sizes:
+        add(64)
+    writer.add_embedding_length(4096)
+    writer.add_head_count(32)
+    writer.add_layer_norm_rms_eps(1e-6)
+    raw = np.zeros((4096, 4096 // 32 * 18), np.uint8)
+    writer.add_tensor("token_embd.weight", raw[:32], raw_dtype=Kind.Q4_0)
+    for block in range(5):
+        for name in ("attn_q", "attn_v"):
+            writer.add_tensor(f"blk.{block}.{name}.weight", raw, raw_dtype=Kind.Q4_0)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    assert (tmp_path / "m.gguf").stat().st_size > 85 * 1024**2
+    command = [sys.executable, "-c", _READ_ALL, str(tmp_path / "m.gguf")]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    file_kib, anon_kib = map(int, run.stdout.split())
+    assert file_kib < 16 * 1024  # a piece is 2.25 MiB as it is stored
+    assert anon_kib < 16 * 1024  # buffers were made by the first matrix
 
 
 def test_a_file_of_mixed_kinds_says_what_most_numbers_are(tmp_path: Path) -> None:

@@ -26,9 +26,9 @@ class Matrix:
         return self._values[ids]
 
 
-def by_torch(states, wanted, values, cap):
+def by_torch(states, wanted, values, cap, *, scale=1.0, bias=0.0):
     states = states.clone().requires_grad_(True)
-    logits = states @ values.T
+    logits = (states @ values.T + bias) * scale
     if cap is not None:
         logits = cap * torch.tanh(logits / cap)
     loss = torch.nn.functional.cross_entropy(logits, wanted, reduction="sum")
@@ -51,6 +51,21 @@ def test_loss_and_gradient_are_those_over_all_logits(monkeypatch, cap, piece):
     assert found == pytest.approx(loss, rel=1e-5)
     assert torch.allclose(slope, gradient, atol=1e-6)
     assert head.loss(states, wanted, with_gradient=False) == (found, None)
+
+
+@pytest.mark.parametrize("cap", [None, 2.0])
+def test_bias_and_scale_come_before_the_cap(monkeypatch, cap):
+    monkeypatch.setattr(module, "PIECE_LOGITS", 1)
+    monkeypatch.setattr(module, "LEAST_ROWS", 3)
+    generator = torch.Generator().manual_seed(2)
+    states = torch.randn(5, 6, generator=generator)
+    values, bias = torch.randn(23, 6, generator=generator), torch.randn(23, generator=generator)
+    wanted = torch.randint(0, 23, (5,), generator=generator)
+    loss, gradient = by_torch(states, wanted, values, cap, scale=0.25, bias=bias)
+    head = Head(Matrix(values), "head", cap=cap, scale=0.25, bias=bias)
+    found, slope = head.loss(states, wanted, with_gradient=True)
+    assert found == pytest.approx(loss, rel=1e-5)
+    assert torch.allclose(slope, gradient, atol=1e-6)
 
 
 def test_a_greater_logit_in_a_later_piece_scales_down_what_was_summed():
