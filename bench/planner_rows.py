@@ -88,11 +88,11 @@ def planner_rows(models: ModelFiles, agent: LocalAgent, *, quick: bool) -> list[
         quick: three combinations on a small shape.
     """
     cases = _QUICK if quick else _CASES
-    predicted = {case: _predict(models, agent, case) for case in cases}
+    predicted = [(case, _predict(models, agent, case)) for case in cases]
     say("predicted, before any of them runs:")
-    for case, size_bytes in predicted.items():
+    for case, size_bytes in predicted:
         say(f"  {size_bytes / _MB:8.1f} MB  {case.name}")
-    rows = [_row(models, agent, case, predicted[case]) for case in cases]
+    rows = [_row(models, agent, case, size_bytes) for case, size_bytes in predicted]
     if quick:
         title = f"planner: {len(_CASES)} combinations on eight shapes"
         rows.append(skipped(title, "", _MUST))

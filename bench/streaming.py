@@ -116,6 +116,7 @@ def _take_turns(
     """Return PEFT's, bf16's and Q4_0's runs."""
     anchor, bf16, four = _Seen(), _Seen(), _Seen()
     model = models.path(shape, "bf16")
+    agent.plan(model, _WORK)  # measures the device, in a worker that is not the one that trains
     for number in range(rounds):
         say(f"{shape.name}: turn {number + 1} of {rounds}")
         step_s, ran = run_anchor(model, folder, _WORK.seq_len, _WORK.rank)

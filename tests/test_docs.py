@@ -23,6 +23,7 @@ import edge_agent.cli
 import hub.cli
 from edge_agent.errors import DataError
 from edge_agent.pausing import Comfort, find
+from edge_agent.calibration import Calibration
 from edge_agent.planner import choose, ladder
 from edge_agent.probe.conditions import Conditions
 from edge_agent.training.data import count
@@ -539,7 +540,7 @@ def test_the_reason_of_role_none_is_quoted_as_it_reads() -> None:
     knobs = JobKnobs(
         method="lora", rank=16, min_rank=2, batch=4, min_batch=1, seq_len=256, min_seq_len=128
     )
-    chosen = choose(ladder(shape, knobs, 100_000_000, 400_000_000))
+    chosen = choose(ladder(shape, knobs, 100_000_000, Calibration()))
     assert chosen.role == "none"
     assert is_quoted(chosen.reason)
 

@@ -81,8 +81,8 @@ def _check_kind(config: Mapping[str, Any], family: str) -> None:
         )
     if strange:
         raise MalformedError(
-            f"{family} has {strange[0]}: only blocks of attention and MLP can be trained, none that "
-            "carry a state from token to token."
+            f"{family} has {strange[0]}: only blocks of attention and MLP can be trained, none "
+            "that carry a state from token to token."
         )
 
 

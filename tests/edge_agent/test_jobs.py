@@ -4,8 +4,9 @@ from pathlib import Path
 
 import msgspec
 
+from edge_agent.calibration import Calibration, Measured
 from edge_agent.failures import Failures
-from edge_agent.jobs import LEAST_RUNTIME_BYTES, KnownJobs
+from edge_agent.jobs import KnownJobs
 from wire.messages import AdapterRef, BaseRef, JobKnobs, ModelShape, RoundAnnounce
 
 SHAPE = ModelShape(
@@ -31,50 +32,50 @@ ANNOUNCE = RoundAnnounce(
     base=BaseRef(name="toy", digest="0" * 64, size_bytes=3_000_000, shape=SHAPE),
     adapter=AdapterRef(sha256="1" * 64, size_bytes=900),
 )
-RUNTIME = 390_000_000
+CALIBRATION = Calibration(
+    measured=Measured(lean_bytes=200_000_000, full_bytes=330_000_000, wide=True)
+)
 
 
 def known(folder: Path, limit_bytes: int) -> KnownJobs:
-    return KnownJobs(limit_bytes, Failures(folder / "failures.json", limit_bytes))
+    return KnownJobs(Failures(folder / "failures.json", limit_bytes))
 
 
 def test_nothing_is_promised_before_the_worker_was_measured(tmp_path: Path) -> None:
     jobs = known(tmp_path, 2_000_000_000)
     jobs.learn(ANNOUNCE)
-    assert jobs.plan(RUNTIME, warmed=False) == {}
-    assert jobs.plan(RUNTIME, warmed=True)["notes"].role == "lora"
+    assert jobs.plan(None) == {}
+    assert jobs.plan(CALIBRATION)["notes"].role == "lora"
 
 
-def test_a_device_that_could_not_start_a_worker_says_what_is_missing_at_once(
-    tmp_path: Path,
-) -> None:
-    jobs = known(tmp_path, LEAST_RUNTIME_BYTES - 1)
+def test_a_device_that_could_not_start_a_worker_says_what_is_missing(tmp_path: Path) -> None:
+    jobs = known(tmp_path, 100_000_000)
     jobs.learn(ANNOUNCE)
-    assert not jobs.worth_warming()
-    plan = jobs.plan(40_000_000, warmed=False)["notes"]
+    plan = jobs.plan(Calibration())["notes"]
     assert plan.role == "none"
-    assert plan.missing_bytes > 0
+    assert plan.missing_bytes > 100_000_000
 
 
 def test_a_rung_that_ran_out_of_memory_is_not_planned_again(tmp_path: Path) -> None:
     jobs = known(tmp_path, 2_000_000_000)
     jobs.learn(ANNOUNCE)
-    first = jobs.plan(RUNTIME, warmed=True)["notes"]
+    first = jobs.plan(CALIBRATION)["notes"]
     jobs.lower("notes", first)
-    second = jobs.plan(RUNTIME, warmed=True)["notes"]
+    second = jobs.plan(CALIBRATION)["notes"]
     assert second.predicted_peak_bytes < first.predicted_peak_bytes
-    assert (second.rank, second.batch) < (first.rank, first.batch)
+    assert second.rung != first.rung
+    assert (second.rank, second.batch) == (first.rank, first.batch)
     fitting = [line for line in jobs.lines_of("notes") if line.fits]
     assert fitting[0] == second
     assert max(line.predicted_peak_bytes for line in fitting) < first.predicted_peak_bytes
     jobs.lower("notes", first)  # told twice, or of a higher line: nothing rises again
-    assert jobs.plan(RUNTIME, warmed=True)["notes"] == second
+    assert jobs.plan(CALIBRATION)["notes"] == second
 
 
 def test_a_job_that_is_over_is_forgotten_and_its_adapter_no_longer_gathered(tmp_path: Path) -> None:
     jobs = known(tmp_path, 2_000_000_000)
     jobs.learn(ANNOUNCE)
-    jobs.plan(RUNTIME, warmed=True)
+    jobs.plan(CALIBRATION)
     assert [reference.sha256 for reference in jobs.adapters()] == ["1" * 64]
     assert jobs.learn(msgspec.structs.replace(ANNOUNCE, phase="done"))
     assert jobs.active == []
