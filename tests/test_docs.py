@@ -21,9 +21,9 @@ from msgspec import inspect
 
 import edge_agent.cli
 import hub.cli
+from edge_agent.calibration import Calibration
 from edge_agent.errors import DataError
 from edge_agent.pausing import Comfort, find
-from edge_agent.calibration import Calibration
 from edge_agent.planner import choose, ladder
 from edge_agent.probe.conditions import Conditions
 from edge_agent.training.data import count

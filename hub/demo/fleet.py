@@ -6,6 +6,7 @@ would rather take. What it then takes, the agent itself decides from its limit a
 """
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -20,6 +21,8 @@ from hub.errors import HubError
 INTO_THE_GAP = 0.6
 #: What the best device gets over its rung's peak.
 HEADROOM = 1.15
+#: Of each device: six of them share the machine.
+THREADS = 1
 NAMES = ("hall", "lab", "library", "ward", "porch", "attic")
 
 
@@ -38,12 +41,13 @@ class FleetError(HubError):
     """The ladder of this model has no room for the demo's devices."""
 
 
-def read_ladder(model: Path, job: Mapping[str, Any]) -> list[Line]:
-    """Ask the agent for the model's ladder on this machine.
+def read_ladder(model: Path, job: Mapping[str, Any], state: Path) -> list[Line]:
+    """Ask the agent for the model's ladder on this machine, with the threads of a device.
 
     Args:
         model: the base's folder.
         job: the demo's job file, as a dictionary.
+        state: keeps what the agent measures of this machine, for the devices.
 
     Raises:
         FleetError: the agent could not plan.
@@ -60,6 +64,8 @@ def read_ladder(model: Path, job: Mapping[str, Any]) -> list[Line]:
         "--seq-len": local["seq_len"],
         "--min-seq-len": local["min_seq_len"],
         "--prompt-tokens": job["prompt"]["tokens"],
+        "--threads": THREADS,
+        "--state": state,
     }
     command = [command_beside("lorikeet-agent"), "plan", "--json"]
     for name, value in options.items():
@@ -68,6 +74,13 @@ def read_ladder(model: Path, job: Mapping[str, Any]) -> list[Line]:
     if done.returncode != 0:
         raise FleetError(f"lorikeet-agent plan failed: {done.stderr.strip()}")
     return msgspec.convert(json.loads(done.stdout)["rungs"], list[Line], strict=False)
+
+
+def hand_over(state: Path, device_state: Path) -> None:
+    """Give a device what was measured of the machine that it runs on: it need not do it again."""
+    device_state.mkdir(parents=True, exist_ok=True)
+    for file in state.glob("calibration-*.json"):
+        shutil.copy(file, device_state / file.name)
 
 
 def command_beside(name: str) -> str:

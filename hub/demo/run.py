@@ -26,7 +26,14 @@ from hub.cli.output import print_json
 from hub.demo.base import TrainStep, cached_base
 from hub.demo.final_table import final_table
 from hub.demo.finish import collect_summary, save_results
-from hub.demo.fleet import NAMES, choose_limits, command_beside, read_ladder
+from hub.demo.fleet import (
+    NAMES,
+    THREADS,
+    choose_limits,
+    command_beside,
+    hand_over,
+    read_ladder,
+)
 from hub.demo.follow import Follower
 from hub.demo.processes import Processes
 from hub.demo.texts import DeviceText, write_device_texts
@@ -112,6 +119,7 @@ class Demo:
     ) -> None:
         self.folder = folder
         self.logs = folder / "work" / "logs"
+        self._measured = folder / "work" / "measured"  # what agents know of this machine
         self._model = model
         self._rounds = rounds
         self._seed = seed
@@ -128,7 +136,7 @@ class Demo:
         base = self._base()
         job = self._job_file(base)
         self._note("measuring what the runtime needs on this machine")
-        limits = choose_limits(read_ladder(base, job))
+        limits = choose_limits(read_ladder(base, job, self._measured))
         texts = write_device_texts(self.folder / "work" / "texts")
         self._broker = start_broker(self.folder / "work" / "broker")
         url = self._start_hub(self._broker)
@@ -197,6 +205,8 @@ class Demo:
     def _start_agent(self, device: str, limit_bytes: int, text: DeviceText) -> None:
         if self._broker is None:
             raise HubError("the broker must run before the agents.")
+        state = self.folder / "work" / "devices" / device
+        hand_over(self._measured, state)
         command = [
             command_beside("lorikeet-agent"),
             "run",
@@ -205,8 +215,8 @@ class Demo:
             *("--id", device),
             *("--data", str(text.path)),
             *("--memory", str(limit_bytes)),
-            *("--state", str(self.folder / "work" / "devices" / device)),
-            *("--threads", "1"),
+            *("--state", str(state)),
+            *("--threads", str(THREADS)),
         ]
         self._processes.start(device, command, self.logs / f"{device}.log")
 

@@ -38,8 +38,8 @@ __all__ = [
     "BlobGet", "BlobInfo", "BlobInit", "Cancel", "Credit", "DataSummary", "DeviceEvent",
     "DeviceInfo", "DeviceState", "Evaluated", "Evaluation", "Hello", "HubState", "JobKnobs",
     "LocalWork", "Message", "ModelShape", "Offer", "Ranges", "Refused", "Reply", "Report",
-    "Result", "RoundAnnounce", "RungPlan", "Take", "TaskPeak", "TaskProgress", "Telemetry", "TrainMetrics",
-    "Welcome", "catalogue", "decode", "encode", "parse",
+    "Result", "RoundAnnounce", "RungPlan", "Take", "TaskPeak", "TaskProgress", "Telemetry",
+    "TrainMetrics", "Welcome", "catalogue", "decode", "encode", "parse",
 ]  # fmt: skip
 
 

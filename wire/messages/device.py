@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from wire.messages.contract import Message
-from wire.messages.plan import Count, RungPlan, Sentence, SizeBytes, Word
+from wire.messages.plan import RungPlan, Sentence, SizeBytes, Word
 
 State = Literal["init", "ready", "sleeping", "alert", "disconnected", "lost"]
 

@@ -68,5 +68,7 @@ def test_streamed_rungs_import_no_transformers(llama):
         f"open_base(Path({str(llama)!r}), 'streamed').encoder; "
         "print({'transformers', 'peft'} & sys.modules.keys())"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
     assert done.stdout == "set()\n", done.stderr
