@@ -1,11 +1,12 @@
 """What was measured of this device: the runtime's own bytes, and how fast a step is.
 
-Measured once, in a worker of its own, and kept in the state folder for as long as what it depends
-on stays the same.
+Measured once, in a worker of its own, and kept for as long as what it depends on stays the same:
+in the state folder, and in the user's cache, where another agent of this machine finds it.
 """
 
 import logging
 import mmap
+import os
 import platform
 import sys
 from math import log2
@@ -143,31 +144,35 @@ def load_calibration(folder: Path, threads: int) -> Calibration | None:
         folder: the state folder.
         threads: for arithmetic.
     """
-    file = _file(folder, threads)
-    try:
-        found = msgspec.json.decode(file.read_bytes(), type=Calibration)
-    except FileNotFoundError:
-        return None
-    except (OSError, msgspec.MsgspecError) as error:
-        log.warning("%s is passed over: %s", file, error)
-        return None
-    return found if found.key == present_key(threads) else None
+    for file in _files(folder, threads):
+        try:
+            found = msgspec.json.decode(file.read_bytes(), type=Calibration)
+        except FileNotFoundError:
+            continue
+        except (OSError, msgspec.MsgspecError) as error:
+            log.warning("%s is passed over: %s", file, error)
+            continue
+        if found.key == present_key(threads):
+            return found
+    return None
 
 
 def save_calibration(folder: Path, threads: int, calibration: Calibration) -> None:
     """Keep a calibration; a disk that is full only costs another one."""
-    file = _file(folder, threads)
-    part = file.with_suffix(".part")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(msgspec.json.format(msgspec.json.encode(calibration), indent=1))
-        part.replace(file)
-    except OSError as error:
-        log.warning("%s can't be written: %s", file, error.strerror or error)
+    for file in _files(folder, threads):
+        # Agents of one machine may write at once.
+        part = file.with_suffix(f".{os.getpid()}.part")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(msgspec.json.format(msgspec.json.encode(calibration), indent=1))
+            part.replace(file)
+        except OSError as error:
+            log.warning("%s can't be written: %s", file, error.strerror or error)
 
 
-def _file(folder: Path, threads: int) -> Path:
-    return folder / f"calibration-{threads}.json"
+def _files(folder: Path, threads: int) -> list[Path]:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lorikeet"
+    return [place / f"calibration-{threads}.json" for place in (folder, cache)]
 
 
 def _version(name: str) -> str:

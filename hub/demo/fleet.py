@@ -6,7 +6,6 @@ would rather take. What it then takes, the agent itself decides from its limit a
 """
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -47,7 +46,7 @@ def read_ladder(model: Path, job: Mapping[str, Any], state: Path) -> list[Line]:
     Args:
         model: the base's folder.
         job: the demo's job file, as a dictionary.
-        state: keeps what the agent measures of this machine, for the devices.
+        state: a state folder for the agent that is asked.
 
     Raises:
         FleetError: the agent could not plan.
@@ -74,13 +73,6 @@ def read_ladder(model: Path, job: Mapping[str, Any], state: Path) -> list[Line]:
     if done.returncode != 0:
         raise FleetError(f"lorikeet-agent plan failed: {done.stderr.strip()}")
     return msgspec.convert(json.loads(done.stdout)["rungs"], list[Line], strict=False)
-
-
-def hand_over(state: Path, device_state: Path) -> None:
-    """Give a device what was measured of the machine that it runs on: it need not do it again."""
-    device_state.mkdir(parents=True, exist_ok=True)
-    for file in state.glob("calibration-*.json"):
-        shutil.copy(file, device_state / file.name)
 
 
 def command_beside(name: str) -> str:

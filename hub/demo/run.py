@@ -31,7 +31,6 @@ from hub.demo.fleet import (
     THREADS,
     choose_limits,
     command_beside,
-    hand_over,
     read_ladder,
 )
 from hub.demo.follow import Follower
@@ -119,7 +118,6 @@ class Demo:
     ) -> None:
         self.folder = folder
         self.logs = folder / "work" / "logs"
-        self._measured = folder / "work" / "measured"  # what agents know of this machine
         self._model = model
         self._rounds = rounds
         self._seed = seed
@@ -136,7 +134,7 @@ class Demo:
         base = self._base()
         job = self._job_file(base)
         self._note("measuring what the runtime needs on this machine")
-        limits = choose_limits(read_ladder(base, job, self._measured))
+        limits = choose_limits(read_ladder(base, job, self.folder / "work" / "plan"))
         texts = write_device_texts(self.folder / "work" / "texts")
         self._broker = start_broker(self.folder / "work" / "broker")
         url = self._start_hub(self._broker)
@@ -205,8 +203,6 @@ class Demo:
     def _start_agent(self, device: str, limit_bytes: int, text: DeviceText) -> None:
         if self._broker is None:
             raise HubError("the broker must run before the agents.")
-        state = self.folder / "work" / "devices" / device
-        hand_over(self._measured, state)
         command = [
             command_beside("lorikeet-agent"),
             "run",
@@ -215,7 +211,7 @@ class Demo:
             *("--id", device),
             *("--data", str(text.path)),
             *("--memory", str(limit_bytes)),
-            *("--state", str(state)),
+            *("--state", str(self.folder / "work" / "devices" / device)),
             *("--threads", str(THREADS)),
         ]
         self._processes.start(device, command, self.logs / f"{device}.log")
