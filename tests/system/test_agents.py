@@ -50,7 +50,7 @@ def planned(base: Path) -> dict[str, Any]:
     options: dict[str, object] = {
         "model": base, "memory": "1GB", "method": "lora+prompt", "rank": RANK, "min-rank": RANK,
         "batch": BATCH, "min-batch": BATCH, "seq-len": SEQ_LEN, "min-seq-len": SEQ_LEN,
-        "prompt-tokens": TOKENS,
+        "prompt-tokens": TOKENS, "threads": 1,
     }  # fmt: skip
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     done = agent_command("plan", *words, "--json")
@@ -61,13 +61,16 @@ def planned(base: Path) -> dict[str, Any]:
 
 def limits(plan: dict[str, Any]) -> dict[str, int]:
     """Return a memory limit for each role, half-way between its rung and the next one above."""
-    peaks = {line["role"]: line["predicted_peak_bytes"] for line in reversed(plan["rungs"])}
-    apart = peaks["lora"] - peaks["prompt"]
-    assert apart > 10_000_000, "the roles are too near to one another for this test"
+    peaks = {role: [] for role in ("lora", "prompt", "infer")}
+    for line in plan["rungs"]:
+        peaks[line["role"]].append(line["predicted_peak_bytes"])
+    least = {role: min(found) for role, found in peaks.items()}
+    # All are planned with one measurement of this machine, so that a small gap will do.
+    assert least["lora"] > least["prompt"] > least["infer"]
     return {
-        "large": peaks["lora"] + apart,
-        "middle": (peaks["lora"] + peaks["prompt"]) // 2,
-        "small": (peaks["prompt"] + peaks["infer"]) // 2,
+        "large": max(peaks["lora"]) * 5 // 4,
+        "middle": (least["lora"] + least["prompt"]) // 2,
+        "small": (least["prompt"] + least["infer"]) // 2,
     }
 
 
