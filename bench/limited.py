@@ -17,6 +17,7 @@ from bench.report import BenchError
 
 _ROOT = Path("/sys/fs/cgroup")
 _PATIENCE_S = 10.0
+_RECORD_BYTES = 8192  # CONSOLE_EXT_LOG_MAX
 #: Joins the group before it becomes the command, so that all its memory counts there.
 _JOIN = 'echo $$ > "$0" && exec "$@"'
 
@@ -31,10 +32,13 @@ class MemoryGroup:
         BenchError: this machine doesn't let us make one.
     """
 
+    _made = 0
+
     def __init__(self, limit_bytes: int) -> None:
+        MemoryGroup._made += 1
         self._v2 = _has_memory(_ROOT)
         mount = _ROOT if self._v2 else _ROOT / "memory"
-        self.folder = mount / f"lorikeet-bench-{os.getpid()}"
+        self.folder = mount / f"lorikeet-bench-{os.getpid()}-{self._made}"
         try:
             if self._v2:
                 (mount / "cgroup.subtree_control").write_text("+memory")
@@ -47,7 +51,7 @@ class MemoryGroup:
         (self.folder / limit).write_text(str(limit_bytes))
         with suppress(OSError):  # a kernel without swap accounting has no such file
             (self.folder / swap).write_text("0" if self._v2 else str(limit_bytes))
-        self._before = _kills_everywhere()
+        self._before = _kills_everywhere()  # fails now, if at all
 
     def inside(self, command: Sequence[str | Path]) -> list[str | Path]:
         """Return a command that runs another one in the group."""
@@ -56,11 +60,15 @@ class MemoryGroup:
     def kills(self) -> int:
         """Return how many processes the kernel has killed for want of memory since the start.
 
-        The kernel counts in the group whose limit was met, which may be one that the agent made
-        below ours and removed again; so its count for the whole machine is taken, which can only
-        be too high.
+        It counts in the group whose limit was met, which may be one that the agent made below
+        ours and removed again. So its log is read, which names groups by their whole path; where
+        we may not, its count for the whole machine is taken, which can only be too high.
         """
-        return _kills_everywhere() - self._before
+        log = _kernel_log()
+        if log is None:
+            return _kills_everywhere() - self._before
+        groups = (line.partition("oom_memcg=")[2].partition(",")[0] for line in log)
+        return sum(self.folder.name in group.split("/") for group in groups)
 
     def peak_bytes(self) -> int:
         """Return the greatest use, page cache included."""
@@ -110,6 +118,19 @@ def _has_memory(folder: Path) -> bool:
         return "memory" in (folder / "cgroup.controllers").read_text().split()
     except OSError:
         return False
+
+
+def _kernel_log() -> list[str] | None:
+    """Return the kernel's log (/dev/kmsg, one record a read), None if it is not for us."""
+    records = []
+    try:
+        with Path("/dev/kmsg").open("rb", buffering=0) as log:
+            os.set_blocking(log.fileno(), False)
+            while record := log.read(_RECORD_BYTES):
+                records.append(record.decode(errors="replace"))
+    except OSError:
+        return None
+    return records
 
 
 def _kills_everywhere() -> int:
