@@ -2,6 +2,7 @@
 
 import logging
 import queue
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from edge_agent.calibrating import what_fits, worth_repeating
 from edge_agent.calibration import (
     LEAST_RUNTIME_BYTES,
     Calibration,
+    Measured,
     load_calibration,
     present_key,
     save_calibration,
@@ -29,29 +31,37 @@ def calibration_of(
 ) -> Calibration:
     """Return what is known of this device, measuring it first where nothing is.
 
-    A limit under which no worker could start is planned with what one takes elsewhere.
+    A limit under which no worker could start is planned with what one takes elsewhere. Where even
+    the least measurement runs out of memory, nothing fits.
 
     Args:
         folder: the state folder.
         threads: for arithmetic.
         limit_bytes: for the whole agent.
-        again: measure in any case.
+        again: measure though something is known.
 
     Raises:
         AgentError: the worker could not start; its log's end is in the message.
     """
-    known = None if again else load_calibration(folder, threads)
-    if known is not None and not worth_repeating(known, limit_bytes):
+    known = load_calibration(folder, threads)
+    if known is not None and not again and not worth_repeating(known, limit_bytes):
         return known
     if limit_bytes < LEAST_RUNTIME_BYTES:
         return known or Calibration(key=present_key(threads))
     log.info("measuring this device; it takes some seconds, once")
-    found = _measure(threads, what_fits(limit_bytes))
+    measured = _measure(threads, what_fits(limit_bytes))
+    if measured is None:
+        log.info("it ran out of memory; measuring less")
+        measured = _measure(threads, Calibrate(wide=False, full=False))
+    if measured is None:
+        return Calibration(measured=Measured(lean_bytes=limit_bytes))
+    found = Calibration(key=present_key(threads), measured=measured)
     save_calibration(folder, threads, found)
     return found
 
 
-def _measure(threads: int, command: Calibrate) -> Calibration:
+def _measure(threads: int, command: Calibrate) -> Measured | None:
+    """Return what a worker measured, None if it ran out of memory over it."""
     inbox: queue.Queue[Any] = queue.Queue()
     with tempfile.TemporaryDirectory() as folder:
         worker_log = Path(folder) / "worker.log"
@@ -65,7 +75,11 @@ def _measure(threads: int, command: Calibrate) -> Calibration:
             worker.stop()
         match event:
             case WorkerEvent(event=Calibrated(measured=measured)):
-                return Calibration(key=present_key(threads), measured=measured)
+                return measured
+            case WorkerEvent(event=Failed(kind="memory")):
+                return None
+            case WorkerDied(code=code) if code == -signal.SIGKILL:  # often the kernel's
+                return None
             case WorkerEvent(event=Failed(message=message)):
                 why = message
             case WorkerDied(code=code):
@@ -73,4 +87,6 @@ def _measure(threads: int, command: Calibrate) -> Calibration:
                 why = "".join(last) or f"it ended with code {code}"
             case _:
                 why = f"it said nothing for {TIMEOUT_S:.0f} s"
-    raise AgentError(f"the worker could not measure itself: {why}. Is the extra 'train' installed?")
+    raise AgentError(
+        f"the worker could not measure itself: {why.rstrip('.')}. Is the extra 'train' installed?"
+    )

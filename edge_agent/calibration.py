@@ -1,7 +1,8 @@
 """What was measured of this device: the runtime's own bytes, and how fast a step is.
 
 Measured once, in a worker of its own, and kept for as long as what it depends on stays the same:
-in the state folder, and in the user's cache, where another agent of this machine finds it.
+in the user's cache, where another agent of this machine finds it, and in the state folder, which
+outlives a container. The cache comes first: agents of one machine plan with one measurement.
 """
 
 import logging
@@ -9,12 +10,15 @@ import mmap
 import os
 import platform
 import sys
+from contextlib import suppress
 from math import log2
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
 from edge_agent.probe.arithmetic import compute_bytes, fast_bf16
+from wire.messages.plan import SizeBytes
 from wire.version import LORIKEET_VERSION
 
 log = logging.getLogger(__name__)
@@ -34,13 +38,17 @@ ASSUMED_KERNEL_BYTES = 36_000_000
 #: What transformers and PEFT weigh where there was no room to measure it [measured here].
 FULL_EXTRA_BYTES = 130_000_000
 _PARTS = ("torch", "transformers", "peft", "tokenizers", "numpy")
+#: A kept calibration has one thousand bytes; of a longer file no more is read, which breaks it.
+_MAX_FILE_BYTES = 65_536
+
+PerSecond = Annotated[float, msgspec.Meta(gt=0)]  # times are divided by it
 
 
 class Speed(msgspec.Struct, frozen=True, kw_only=True):
     """How fast the block-wise engine is in one type of number."""
 
-    flops_per_s: float
-    made_bytes_per_s: float  # of activations: fresh memory has to be had from the system first
+    flops_per_s: PerSecond
+    made_bytes_per_s: PerSecond  # of activations: fresh memory has to be had from the system first
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,14 +57,14 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     ``bf16`` and ``f32`` name types of numbers; the former is missing where it is not fast.
     """
 
-    lean_bytes: int  # resident after importing torch and a step on a few numbers
-    full_bytes: int | None = None  # with transformers and PEFT; None: there was no room
+    lean_bytes: SizeBytes  # resident after importing torch and a step on a few numbers
+    full_bytes: SizeBytes | None = None  # with transformers and PEFT; None: there was no room
     wide: bool = False  # whether there was room for the wide model
     kernel_bytes: dict[
-        str, int
+        str, SizeBytes
     ] = {}  # by type: what the first steps on a model of width WIDE leave
     speeds: dict[str, Speed] = {}  # by type
-    expand_per_s: dict[str, float] = {}  # weights a second, by kind of a GGUF file
+    expand_per_s: dict[str, PerSecond] = {}  # weights a second, by kind of a GGUF file
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,10 +154,12 @@ def load_calibration(folder: Path, threads: int) -> Calibration | None:
     """
     for file in _files(folder, threads):
         try:
-            found = msgspec.json.decode(file.read_bytes(), type=Calibration)
+            with file.open("rb") as content:
+                data = content.read(_MAX_FILE_BYTES)
+            found = msgspec.json.decode(data, type=Calibration)
         except FileNotFoundError:
             continue
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             log.warning("%s is passed over: %s", file, error)
             continue
         if found.key == present_key(threads):
@@ -168,11 +178,16 @@ def save_calibration(folder: Path, threads: int, calibration: Calibration) -> No
             part.replace(file)
         except OSError as error:
             log.warning("%s can't be written: %s", file, error.strerror or error)
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
 
 
 def _files(folder: Path, threads: int) -> list[Path]:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lorikeet"
-    return [place / f"calibration-{threads}.json" for place in (folder, cache)]
+    places = [folder]
+    with suppress(RuntimeError):  # a container's user may have no home at all
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        places.insert(0, cache / "lorikeet")
+    return [place / f"calibration-{threads}.json" for place in places]
 
 
 def _version(name: str) -> str:

@@ -29,7 +29,7 @@ def model_shape(path: Path) -> ModelShape:
         config = config_of(folder)
         dtype = str(config.get("dtype", config.get("torch_dtype")))
         shape = shape_of(config, _WEIGHT_BYTES.get(dtype, 4))
-    except WireError as error:
+    except (OSError, WireError) as error:
         raise ModelError(f"--model is {path}: {error}") from error
     try:
         files = weight_files(folder)
@@ -44,6 +44,8 @@ def model_shape(path: Path) -> ModelShape:
         kind = tensor.kind if isinstance(tensor, GgufTensor) else tensor.dtype
         sizes[kind.lower()] += tensor.size_bytes
     total = sum(sizes.values())
+    if not total:
+        raise ModelError(f"--model is {path}: {files[0].name} holds no weights. Fetch it again.")
     return msgspec.structs.replace(
         shape,
         weight_bytes=max(1, -(-total // shape.parameters)),

@@ -152,6 +152,7 @@ class WorkerHost:
 
     def on_idle(self) -> None:
         """The worker ended a command."""
+        self._calibrating = None
         self._fetching = None
         if self._process is not None:
             self._process.sample()

@@ -5,14 +5,15 @@ adapter in one folder. Format: `save_pretrained` of PEFT 0.14 to 0.21
 (https://huggingface.co/docs/peft/developer_guides/checkpoint).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
+
+from wire.safetensors_writer import write_safetensors
 
 Array = NDArray[np.float32]
 
@@ -39,7 +40,7 @@ def write_lora(folder: Path, tensors: Mapping[str, Array], base: str) -> None:
         "init_lora_weights": True,
         "use_rslora": False,
     }
-    _write(folder, config, {f"base_model.model.{n}.weight": t for n, t in tensors.items()})
+    _write(folder, config, tensors, lambda name: f"base_model.model.{name}.weight")
 
 
 def write_prompt(folder: Path, prompt: Array, base: str) -> None:
@@ -93,14 +94,22 @@ def _config(kind: str, base: str) -> dict[str, Any]:
     }
 
 
-def _write(folder: Path, config: dict[str, Any], tensors: dict[str, Array]) -> None:
+def _write(
+    folder: Path,
+    config: dict[str, Any],
+    tensors: Mapping[str, Array],
+    named: Callable[[str], str] = str,
+) -> None:
+    """Write both files; tensors are asked for one at a time, twice, and never held together."""
     folder.mkdir(parents=True, exist_ok=True)
-    # safetensors writes an array's memory as it lies, whatever its strides.
-    plain = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    weights: bytes = save(plain, metadata={"format": "pt"})
-    text = msgspec.json.format(msgspec.json.encode(config), indent=2)
+    write_safetensors(
+        folder / "adapter_model.safetensors",
+        {named(name): ("F32", tensors[name].shape) for name in tensors},
+        # An array's memory is written as it lies, whatever its strides.
+        (np.ascontiguousarray(tensors[name], dtype="<f4").data for name in tensors),
+        {"format": "pt"},
+    )
     # The configuration comes last: a folder that has it is complete.
-    for name, content in (("adapter_model.safetensors", weights), ("adapter_config.json", text)):
-        partial = folder / f"{name}.partial"
-        partial.write_bytes(content)
-        partial.replace(folder / name)
+    partial = folder / "adapter_config.json.partial"
+    partial.write_bytes(msgspec.json.format(msgspec.json.encode(config), indent=2))
+    partial.replace(folder / "adapter_config.json")

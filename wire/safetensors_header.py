@@ -16,7 +16,7 @@ MAX_HEADER_BYTES = 100_000_000
 _LENGTH_BYTES = 8
 _MAX_DIMENSIONS = 16
 #: Bits of one number, by the type's name in the header.
-_BITS = {
+BITS = {
     "BOOL": 8,
     "F4": 4,
     "F6_E2M3": 6,
@@ -100,7 +100,7 @@ def _placed(path: Path, name: str, entry: _Entry, body: int, body_bytes: int) ->
     start, end = entry.data_offsets
     if not 0 <= start <= end <= body_bytes:
         raise MalformedError(f"{path.name} was cut short; fetch it again.")
-    bits = _BITS.get(entry.dtype)
+    bits = BITS.get(entry.dtype)
     if bits is None:
         raise MalformedError(f"{path.name}: {name[:200]!r} has the unknown type {entry.dtype!r}.")
     shape = tuple(entry.shape)

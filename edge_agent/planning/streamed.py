@@ -44,16 +44,16 @@ def streamed_terms(case: Case, rung: str) -> dict[str, int]:
     layers = case.shape.layers
     # Inputs go as gradients come, so that it is the first or the last block that needs most.
     stages = {
-        "head": {"block inputs": layers * one_input, "block": _head(case)},
+        "head": {"block inputs": layers * one_input, "block": _head(case, rung)},
         "last": {
             "block inputs": layers * one_input,
             "gradients": gradients // layers,
-            "block": _backward(case),
+            "block": _backward(case, rung),
         },
         "first": {
             "block inputs": one_input,
             "gradients": gradients,
-            "block": _backward(case),
+            "block": _backward(case, rung),
         },
         "evaluation": {"block": _evaluating(case)},
     }
@@ -122,31 +122,36 @@ def _under_way(case: Case, numbers: int) -> int:
     return int(piece * per_parameter / case.compute_bytes)
 
 
-def _saved(case: Case) -> int:
+def _saved(case: Case, rung: str) -> int:
     """Numbers a position that a block keeps between its forward and its backward pass.
 
     Both norms' outputs and the second one's input (3 H), queries, keys, values, what they gather,
-    and the MLP's gate, up and product.
+    and the MLP's gate, up and product. A prompt's gradient passes through without what only a
+    factor's gradient wants: the norms' outputs and the product.
     """
     shape = case.shape
     saved = 3 * shape.hidden_size + Attention(case).saved + 3 * shape.mlp_size
+    if rung == "prompt":
+        saved -= 2 * shape.hidden_size + shape.mlp_size
     return saved + (2 * shape.hidden_size if shape.model_type == "gemma2" else 0)
 
 
-def _backward(case: Case) -> int:
+def _backward(case: Case, rung: str) -> int:
     """Return the working set of a block's backward pass, its input left out."""
     shape, attention = case.shape, Attention(case)
     hidden, mlp = shape.hidden_size, shape.mlp_size
-    n = case.positions * case.compute_bytes
-    # The gate's: its product is gone; gradients of product, up, activation and gate are there.
-    gate = n * (_saved(case) + hidden + 3 * mlp) + attention.scores_saved
+    n, saved = case.positions * case.compute_bytes, _saved(case, rung)
+    products = 2 if rung == "prompt" else 3  # of the MLP's width, of those that are kept
+    # The gate's: the product is gone; gradients of gate and up are there.
+    fused = mlp if shape.model_type == "phi3" else 0
+    gate = n * (saved - products * mlp + hidden + 4 * mlp + fused) + attention.scores_saved
     # The last matrix's: the product is still there, and its gradient comes in pieces.
     down_numbers = hidden * mlp
     pieces = 2 if down_numbers * case.compute_bytes > PIECE_BYTES else 1
-    down = n * (_saved(case) + hidden + pieces * mlp) + attention.scores_saved
+    down = n * (saved + hidden + pieces * mlp) + attention.scores_saved
     down += _under_way(case, down_numbers) + _scratch(case)
     # The MLP is done with: what it saved is gone.
-    attend = n * (_saved(case) - 3 * mlp + 2 * hidden) + attention.backward
+    attend = n * (saved - products * mlp + 2 * hidden) + attention.backward
     return max(gate, down, attend)
 
 
@@ -157,11 +162,11 @@ def _scratch(case: Case) -> int:
     return case.positions * case.shape.hidden_size * FLOAT_BYTES
 
 
-def _head(case: Case) -> int:
+def _head(case: Case, rung: str) -> int:
     """Return the last block's working set and the head's, between forward and backward pass."""
     hidden, vocab = case.shape.hidden_size, case.shape.vocab_size
     cb, n = case.compute_bytes, case.predicted
-    saved = case.positions * _saved(case) * cb + Attention(case).scores_saved
+    saved = case.positions * _saved(case, rung) * cb + Attention(case).scores_saved
     # States before and after the last norm, and their gradient in float32.
     states = n * hidden * (2 * cb + FLOAT_BYTES)
     logits = n * min(max(LEAST_ROWS, PIECE_LOGITS // max(1, n)), vocab)

@@ -9,11 +9,10 @@ import hashlib
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,14 +23,13 @@ from numpy.typing import NDArray
 from edge_agent.errors import AgentError
 from wire.errors import MalformedError
 from wire.safetensors_header import StoredTensor, read_header
+from wire.safetensors_writer import write_safetensors
 
 log = logging.getLogger(__name__)
 
 #: How much work may be lost, in seconds, and how small a share of it saving may take.
 INTERVAL_S = 60.0
 _LEAST_PAUSES = 20
-#: Written before the disk has taken it: dirty pages count against a control group's limit.
-_DIRTY_BYTES = 16 * 1024 * 1024
 #: Checked at a time.
 _PIECE = 1024 * 256
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -86,16 +84,11 @@ class Checkpoint:
             Whether it is on disk.
         """
         began = time.monotonic()
-        part = self._path.with_suffix(".part")
         try:
-            part.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as file:
-                self._write(file, tensors, done)
-            part.replace(self._path)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._write(tensors, done)
         except OSError as error:
             log.warning("the training state can't be saved: %s", error.strerror or error)
-            with suppress(OSError):
-                part.unlink()
             return False
         finally:
             self._saved_at = time.monotonic()
@@ -130,27 +123,21 @@ class Checkpoint:
             return None
         return done
 
-    def _write(self, file: BinaryIO, tensors: Mapping[str, torch.Tensor], done: Done) -> None:
+    def _write(self, tensors: Mapping[str, torch.Tensor], done: Done) -> None:
         numbers: dict[str, NDArray[Any]] = {
             _KEY: np.frombuffer(self._key, dtype=_DTYPES["U8"]),
             _LOSSES: np.array(done.losses, dtype=_DTYPES["F64"]),
             _TOKENS: np.array([done.tokens], dtype=_DTYPES["I64"]),
             _SECONDS: np.array([done.seconds], dtype=_DTYPES["F64"]),
         }
-        shapes = {name: (_code(array.dtype), array.shape) for name, array in numbers.items()}
-        shapes |= {_TENSOR + name: ("F32", tuple(t.shape)) for name, t in tensors.items()}
-        file.write(_header(shapes))
-        for array in numbers.values():
-            file.write(array.tobytes())
-        dirty = 0
-        for tensor in tensors.values():
-            array = np.ascontiguousarray(tensor.detach().cpu().numpy(), dtype=_DTYPES["F32"])
-            file.write(array.data)
-            dirty += array.nbytes
-            if dirty >= _DIRTY_BYTES:
-                _to_disk(file)
-                dirty = 0
-        _to_disk(file)
+        entries = {name: (_code(array.dtype), array.shape) for name, array in numbers.items()}
+        entries |= {_TENSOR + name: ("F32", tuple(t.shape)) for name, t in tensors.items()}
+        values = (
+            np.ascontiguousarray(tensor.detach().cpu().numpy(), dtype=_DTYPES["F32"])
+            for tensor in tensors.values()
+        )
+        data = (array.data for array in chain(numbers.values(), values))
+        write_safetensors(self._path, entries, data)
 
     def _check(
         self,
@@ -192,27 +179,8 @@ class Checkpoint:
         return Done(losses, tokens, seconds)
 
 
-def _header(shapes: Mapping[str, tuple[str, tuple[int, ...]]]) -> bytes:
-    entries, at = {}, 0
-    for name, (dtype, shape) in shapes.items():
-        size = math.prod(shape) * _DTYPES[dtype].itemsize
-        entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": (at, at + size)}
-        at += size
-    text = json.dumps(entries).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
-
-
 def _code(dtype: np.dtype[Any]) -> str:
     return next(code for code, known in _DTYPES.items() if known == dtype)
-
-
-def _to_disk(file: BinaryIO) -> None:
-    """Let the disk take what was written, and the page cache forget it."""
-    file.flush()
-    os.fsync(file.fileno())
-    if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _numbers(file: BinaryIO, stored: StoredTensor) -> NDArray[Any]:

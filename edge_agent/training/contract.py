@@ -67,8 +67,11 @@ class Placed(Protocol):
     def update(self) -> dict[str, NDArray[np.float32]]:
         """Return the difference to the start, by names on the wire."""
 
-    def values(self) -> dict[str, NDArray[np.float32]]:
-        """Return what was trained as it now is: LoRA factors (a core as factors, too), prompt."""
+    def values(self) -> Mapping[str, NDArray[np.float32]]:
+        """Return what was trained as it now is: LoRA factors (a core as factors, too), prompt.
+
+        They are views, or made when they are asked for: nothing is held twice.
+        """
 
 
 class Base(Protocol):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from edge_agent.errors import AdapterError
 from edge_agent.training.contract import VARIANTS, Loss, Placed
-from edge_agent.training.tokens import Row, padded
+from edge_agent.training.tokens import Row, padded, row_lengths
 from wire.messages import Evaluation
 
 #: Enough for a mean that can be compared; more would only take time from training.
@@ -62,9 +62,9 @@ def _loss(placed: Placed, rows: Sequence[Row], variant: str, batch: int) -> Loss
         raise AdapterError(
             f"variant is {variant!r}; known here are {', '.join(VARIANTS)}. Update the agent."
         )
-    total, tokens = 0.0, 0
+    total, tokens, lengths = 0.0, 0, row_lengths(rows)
     for at in range(0, len(rows), batch):
-        ids, labels = padded(rows[at : at + batch])
+        ids, labels = padded(rows[at : at + batch], lengths)
         loss = placed.evaluate_loss(ids, labels, variant)
         total, tokens = total + loss.total, tokens + loss.tokens
     return Loss(total, tokens)

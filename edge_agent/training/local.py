@@ -17,6 +17,7 @@ from edge_agent.training.contract import Base, Placed, Trained
 from edge_agent.training.data import count
 from edge_agent.training.drawn import held_out_rows, training_rows
 from edge_agent.training.evaluate import evaluate
+from edge_agent.training.heap import trim_heap
 from edge_agent.training.start import PROMPT, FreshStart
 from edge_agent.training.tokens import Row
 from edge_agent.training.train import train
@@ -86,6 +87,7 @@ class _LocalTask:
         self._base.encoder.release()
         self._evaluate(placed, held_out, "base")
         tokens_per_second = self._train(placed, rows)
+        trim_heap()  # AdamW's moments, of which many are small, are gone
         self._evaluate(placed, held_out, "adapter")
         self._report(Progress(task=command.task, stage="write"))
         self._write(placed)

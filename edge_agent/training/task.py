@@ -1,6 +1,5 @@
 """One task from its command to its update, on a base model that stays warm between tasks."""
 
-import ctypes
 import gc
 import hashlib
 import time
@@ -19,7 +18,9 @@ from edge_agent.training.contract import Base, Placed
 from edge_agent.training.drawn import held_out_rows, training_rows
 from edge_agent.training.errors import PausedError
 from edge_agent.training.evaluate import evaluate
+from edge_agent.training.heap import trim_heap
 from edge_agent.training.start import PackedStart
+from edge_agent.training.tokens import Row
 from edge_agent.training.train import train
 from wire.codecs import by_name
 from wire.errors import MalformedError
@@ -41,7 +42,7 @@ class Tasks:
         self._pause_asked = pause_asked
         self._base: Base | None = None
         self._held = ("", "")  # path and kind of the base
-        self._began = 0.0
+        self._began = self._load_s = 0.0
 
     def run(self, work: Work) -> None:
         """Do a task; `Finished` is reported last.
@@ -70,10 +71,14 @@ class Tasks:
         metrics = update = None
         start = PackedStart(_manifest(work), _paths(work))
         placed = base.place(start, role.trained(work.rung, work.rank))
+        trains = work.work is not None and role.trains
+        held_out, drawn = self._rows(work, base, trains=trains)
+        self._load_s = time.monotonic() - self._began
         if work.variants:
-            self._evaluate(work, base, placed)
-        if work.work is not None and role.trains:
-            metrics = self._train(work, work.work, role, base, placed)
+            self._evaluate(work, held_out, placed)
+        if work.work is not None and trains:
+            metrics = self._train(work, work.work, role, drawn, placed)
+            trim_heap()  # AdamW's moments, of which many are small, are gone
             update = self._pack(work, work.work, placed)
         self._report(Finished(task=work.task, update=update, train=metrics))
 
@@ -87,7 +92,16 @@ class Tasks:
             self._held = wanted
         return self._base
 
-    def _evaluate(self, work: Work, base: Base, placed: Placed) -> None:
+    def _rows(self, work: Work, base: Base, *, trains: bool) -> tuple[list[Row], list[Row]]:
+        """Return the held-out rows and those to train on; the vocabulary is then let go."""
+        held_out = held_out_rows(base.encoder, work.data, work.seq_len) if work.variants else []
+        if work.variants and not held_out and not trains:
+            raise DataError("no example is in the held-out tenth. Add more text.")
+        drawn = training_rows(base.encoder, work.data, work.work) if work.work and trains else []
+        base.encoder.release()
+        return held_out, drawn
+
+    def _evaluate(self, work: Work, rows: list[Row], placed: Placed) -> None:
         total = len(work.variants)
 
         def on_variant(done: int) -> None:
@@ -96,9 +110,6 @@ class Tasks:
                 raise PausedError(0)
 
         on_variant(0)
-        rows = held_out_rows(base.encoder, work.data, work.seq_len)
-        if not rows and work.work is None:
-            raise DataError("no example is in the held-out tenth. Add more text.")
         losses = evaluate(placed, rows, work.variants, work.batch, on_variant)
         self._report(Losses(task=work.task, evaluations=losses))
 
@@ -107,12 +118,9 @@ class Tasks:
         work: Work,
         local: LocalWork,
         role: Role,
-        base: Base,
+        rows: list[Row],
         placed: Placed,
     ) -> TrainMetrics:
-        rows = training_rows(base.encoder, work.data, local)
-        load_s = time.monotonic() - self._began
-
         def on_step(step: int, loss: float | None) -> None:
             self._report(
                 Progress(task=work.task, stage="train", step=step, steps=local.steps, loss=loss)
@@ -134,7 +142,7 @@ class Tasks:
             loss_first=metrics.loss_first,
             loss_last=metrics.loss_last,
             seconds_per_step=metrics.seconds_per_step,
-            load_s=load_s,
+            load_s=self._load_s,
         )
 
     def _pack(self, work: Work, local: LocalWork, placed: Placed) -> str:
@@ -147,14 +155,6 @@ class Tasks:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(packed)
         return str(path)
-
-
-def trim_heap() -> None:
-    """Give freed memory back to the system, where the C library can (glibc)."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (OSError, AttributeError):
-        return  # another C library: there it is freed when it is freed
 
 
 def _role(work: Work) -> Role:

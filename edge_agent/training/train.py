@@ -12,6 +12,7 @@ from edge_agent.training.adamw import AdamW
 from edge_agent.training.checkpoint import Checkpoint, Done
 from edge_agent.training.contract import Placed
 from edge_agent.training.errors import DivergedError, PausedError
+from edge_agent.training.heap import trim_heap
 from edge_agent.training.tokens import Row, batches
 from wire.messages import LocalWork, TrainMetrics
 
@@ -69,6 +70,7 @@ def train(
                 "Lower local.lr."
             )
         optimizer.step(_rate(step, work), GRADIENT_NORM)
+        trim_heap()
         done.seconds = earlier_s + time.monotonic() - began
         on_step(step, done.losses[-1])
         pause = step < work.steps and pause_asked()

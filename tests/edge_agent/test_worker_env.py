@@ -25,6 +25,33 @@ def test_no_number_of_threads_leaves_it_to_the_worker(monkeypatch):
     assert "OMP_NUM_THREADS" not in found
 
 
+MANY_SHAPES = """
+import os
+import torch
+from edge_agent.probe.process import resident_bytes
+
+def multiply(rows):
+    a, b = torch.ones(rows, 64, dtype=torch.bfloat16), torch.ones(64, 96, dtype=torch.bfloat16)
+    return a @ b
+
+for rows in range(100, 160):
+    multiply(rows)
+before = resident_bytes(os.getpid())
+for rows in range(160, 360):
+    multiply(rows)
+print(resident_bytes(os.getpid()) - before)
+"""
+
+
+def test_texts_of_many_lengths_leave_no_kernels_behind():
+    # Each of 200 new shapes would keep half a megabyte and more where products have kernels.
+    done = subprocess.run(
+        [sys.executable, "-c", MANY_SHAPES],
+        cwd=ROOT, env=worker_environment(1), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert int(done.stdout) < 30_000_000
+
+
 def test_what_the_supervisor_imports_brings_no_torch_and_no_numpy():
     modules = ["planner", "worker_env", "training.data", "fetch", "worker", "protocol"]
     code = "import sys\n" + "".join(f"import edge_agent.{name}\n" for name in modules)

@@ -13,7 +13,7 @@ from edge_agent.training.adapter_check import check
 from edge_agent.training.blockwise.architecture import Architecture, DecoderBlock
 from edge_agent.training.blockwise.block import Prefix
 from edge_agent.training.blockwise.contract import Weights
-from edge_agent.training.blockwise.directions import folded, open_directions
+from edge_agent.training.blockwise.directions import Folded, open_directions
 from edge_agent.training.blockwise.known import KnownArchitecture
 from edge_agent.training.blockwise.linear import (
     Directions,
@@ -218,16 +218,11 @@ class BlockwisePlaced:
             found[name] = value.detach().cpu().numpy() - start
         return found
 
-    def values(self) -> dict[str, NDArray[np.float32]]:
+    def values(self) -> Mapping[str, NDArray[np.float32]]:
         """Return what was trained, a core as LoRA factors."""
-        found: dict[str, NDArray[np.float32]] = {}
-        for name, value in self.trained.items():
-            if name.endswith(".core"):
-                target = name.removesuffix(".core")
-                found |= folded(self._slots[target], target)
-            else:
-                found[name] = value.detach().cpu().numpy().copy()
-        return found
+        if self._what.core:
+            return Folded(self._slots)
+        return {name: value.detach().cpu().numpy() for name, value in self.trained.items()}
 
     @contextmanager
     def _bare(self, off: bool) -> Iterator[None]:

@@ -8,7 +8,7 @@ import torch
 from edge_agent.training.blockwise.attention import attend
 from edge_agent.training.blockwise.contract import Weights
 from edge_agent.training.blockwise.linear import Linear, Slot
-from edge_agent.training.blockwise.operations import gated, rms_norm
+from edge_agent.training.blockwise.operations import gated, gated_halves, rms_norm
 from edge_agent.training.blockwise.rope import Rope, rotated
 from edge_agent.training.blockwise.spec import Spec
 
@@ -139,11 +139,13 @@ class Block:
         spec = self.spec
         if spec.fused:
             both = self._linear("mlp.gate_up_proj", 2 * spec.mlp)(x)
-            gate, up = both[:, : spec.mlp], both[:, spec.mlp :]
+            product = gated_halves(both, spec.activation)
+            del both
         else:
             gate = self._linear("mlp.gate_proj", spec.mlp)(x)
             up = self._linear("mlp.up_proj", spec.mlp)(x)
-        product = gated(gate, up, spec.activation)
+            product = gated(gate, up, spec.activation)
+            del gate, up
         return self._linear("mlp.down_proj", spec.hidden)(product, needed=needed)
 
     def _norm(self, x: torch.Tensor, name: str) -> torch.Tensor:

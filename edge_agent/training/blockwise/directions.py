@@ -8,7 +8,7 @@ matrix a few times in pieces and holds no more than some columns of it.
 import hashlib
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from edge_agent.errors import ModelError
 from edge_agent.training.blockwise.contract import Weights
 from edge_agent.training.blockwise.linear import Slot, spans
 from edge_agent.training.blockwise.safetensors_weights import SafetensorsWeights
+from wire.safetensors_writer import write_safetensors
 
 #: More columns than are wanted, and rounds of iteration: Halko et al., section 1.6.
 _EXTRA, _ROUNDS = 8, 2
@@ -59,16 +60,31 @@ def open_directions(
     return SafetensorsWeights.open({}, [file], weights.dtype)
 
 
-def folded(slot: Slot, target: str) -> dict[str, NDArray[np.float32]]:
-    """Return a core as LoRA factors: A = V, B = U R."""
-    if slot.core is None or slot.directions is None:
-        return {}
-    core = slot.core.detach().float()
-    pair = slot.directions.read(core)
-    return {
-        f"{target}.lora_A": pair.down.cpu().numpy(),
-        f"{target}.lora_B": (pair.up @ core).cpu().numpy(),
-    }
+class Folded(Mapping[str, NDArray[np.float32]]):
+    """Cores as LoRA factors: A = V, B = U R; made when they are asked for, and not kept.
+
+    Args:
+        slots: those with a core, by module path.
+    """
+
+    def __init__(self, slots: Mapping[str, Slot]) -> None:
+        self._slots = slots
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        target, _, factor = name.rpartition(".")
+        slot = self._slots[target]
+        if slot.core is None or slot.directions is None:
+            raise KeyError(name)
+        core = slot.core.detach().float()
+        pair = slot.directions.read(core)
+        found = pair.down if factor == "lora_A" else pair.up @ core
+        return found.cpu().numpy()
+
+    def __iter__(self) -> Iterator[str]:
+        return (f"{target}.{factor}" for target in self._slots for factor in ("lora_A", "lora_B"))
+
+    def __len__(self) -> int:
+        return 2 * len(self._slots)
 
 
 def leading_directions(weights: Weights, name: str, side: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -113,21 +129,26 @@ def _write(
     side: int,
     flipped: frozenset[str],
 ) -> None:
-    from safetensors.torch import save_file
+    entries: dict[str, tuple[str, tuple[int, int]]] = {}
+    code = {torch.bfloat16: "BF16", torch.float32: "F32"}[weights.dtype]
+    for target, (out, inputs) in targets.items():
+        if side > min(out, inputs):
+            raise ModelError(
+                f"a core of side {side} was asked for; {target} has {min(out, inputs)}."
+            )
+        entries |= {f"{target}.U": (code, (out, side)), f"{target}.V": (code, (side, inputs))}
 
-    tensors: dict[str, torch.Tensor] = {}
-    for target, (out, _) in targets.items():
-        left, right = leading_directions(weights, f"{target}.weight", side)
-        if target in flipped:
-            left, right = right.T, left.T
-        if left.shape[1] < side:
-            raise ModelError(f"a core of side {side} was asked for; {target} has {left.shape[1]}.")
-        tensors[f"{target}.U"] = (left * out**0.5).to(weights.dtype).contiguous()
-        tensors[f"{target}.V"] = right.to(weights.dtype).contiguous()
+    def data() -> Iterator[memoryview]:
+        for target, (out, _) in targets.items():
+            left, right = leading_directions(weights, f"{target}.weight", side)
+            if target in flipped:
+                left, right = right.T, left.T
+            for part in (left * out**0.5, right):
+                narrow = part.to(weights.dtype).contiguous()
+                yield narrow.view(torch.uint8).numpy().data
+
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(f".{os.getpid()}.partial")
-    save_file(tensors, partial)
-    partial.replace(file)
+    write_safetensors(file, entries, data())
 
 
 def _key(path: Path, dtype: torch.dtype, side: int) -> str:

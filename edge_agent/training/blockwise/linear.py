@@ -4,8 +4,8 @@
 A, B the factors that are trained (Hu et al., 2021, arXiv 2106.09685), R a core that is trained
 between frozen directions U, V (LoRA-XS, arXiv 2405.17604). Any of them may be absent.
 
-Only x is kept between the passes; the inner products A x and V x are computed again (MeSP,
-arXiv 2602.13069), and W is read again.
+Only x is kept between the passes, and only where A, B or R are trained; the inner products A x and
+V x are computed again (MeSP, arXiv 2602.13069), and W is read again.
 """
 
 from collections.abc import Iterator
@@ -129,7 +129,9 @@ class _Adapted(torch.autograd.Function):
         core: torch.Tensor | None,
     ) -> torch.Tensor:
         ctx.linear = linear
-        ctx.save_for_backward(x, down, up, core)
+        # Only what is trained here wants x; a prompt's gradient passes through without it.
+        trained = down is not None or core is not None
+        ctx.save_for_backward(x if trained else None, down, up, core)
         if not needed:
             return x.new_empty(1).expand(len(x), linear.out)
         result = _frozen(linear, x)
@@ -158,7 +160,7 @@ class _Adapted(torch.autograd.Function):
         if slot.off:
             return of_x, None, None, None, None, None
         if slot.rest is not None and of_x is not None:
-            rest = slot.rest.cast(x)
+            rest = slot.rest.cast(gradient)
             of_x.addmm_(gradient @ rest.up, rest.down)
         if down is not None and up is not None:
             down_, up_ = down.to(x), up.to(x)

@@ -60,12 +60,43 @@ class _Gate(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
         gate, up = ctx.saved_tensors
         of_up = _act(gate, ctx.activation).mul_(gradient)
-        of_act = gradient * up
-        if ctx.activation == "silu":
-            of_gate = torch.ops.aten.silu_backward(of_act, gate)
-        else:
-            of_gate = torch.ops.aten.gelu_backward(of_act, gate, approximate="tanh")
+        # In place: the gradient was made by the layer behind this one, and nobody else has it.
+        of_gate = gradient.mul_(up)
+        _through_act(of_gate, gate, ctx.activation)
         return of_gate, of_up, None
+
+
+class _FusedGate(torch.autograd.Function):
+    """The same where gate and up are one tensor: autograd would fill up each one's gradient."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, both: torch.Tensor, activation: str) -> torch.Tensor:
+        ctx.save_for_backward(both)
+        ctx.activation = activation  # type: ignore[attr-defined]
+        gate, up = both.chunk(2, -1)
+        return _act(gate, activation).mul_(up)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (both,) = ctx.saved_tensors
+        gate, up = both.chunk(2, -1)
+        result = torch.empty_like(both)
+        of_gate, of_up = result.chunk(2, -1)
+        torch.mul(_act(gate, ctx.activation), gradient, out=of_up)
+        torch.mul(gradient, up, out=of_gate)
+        _through_act(of_gate, gate, ctx.activation)
+        return result, None
+
+
+def _through_act(gradient: torch.Tensor, gate: torch.Tensor, activation: str) -> None:
+    """Turn the gradient of act(gate) into the gate's, in place."""
+    if activation == "silu":
+        torch.ops.aten.silu_backward.grad_input(gradient, gate, grad_input=gradient)
+    else:
+        torch.ops.aten.gelu_backward.grad_input(
+            gradient, gate, approximate="tanh", grad_input=gradient
+        )
 
 
 def _act(gate: torch.Tensor, activation: str) -> torch.Tensor:
@@ -75,7 +106,7 @@ def _act(gate: torch.Tensor, activation: str) -> torch.Tensor:
 
 
 def gated(gate: torch.Tensor, up: torch.Tensor, activation: str) -> torch.Tensor:
-    """Return the MLP's product.
+    """Return the MLP's product; its gradient is overwritten as the backward pass uses it.
 
     Args:
         gate: (..., mlp).
@@ -83,6 +114,12 @@ def gated(gate: torch.Tensor, up: torch.Tensor, activation: str) -> torch.Tensor
         activation: ``silu`` or ``gelu_tanh``.
     """
     result: torch.Tensor = _Gate.apply(gate, up, activation)  # type: ignore[no-untyped-call]
+    return result
+
+
+def gated_halves(both: torch.Tensor, activation: str) -> torch.Tensor:
+    """Return the same of gate and up side by side, (..., 2 * mlp)."""
+    result: torch.Tensor = _FusedGate.apply(both, activation)  # type: ignore[no-untyped-call]
     return result
 
 

@@ -172,7 +172,7 @@ def test_a_state_that_fails_half_way_leaves_the_earlier_one(saved, monkeypatch):
     def full(_file):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("edge_agent.training.checkpoint._to_disk", full)
+    monkeypatch.setattr("wire.safetensors_writer._to_disk", full)
     assert not Checkpoint(saved, "task", "7").save(tensors(seed=3.0), DONE)
     assert load(saved)[0] == DONE
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]
@@ -192,7 +192,7 @@ def test_it_is_due_after_a_minute_or_later_where_saving_takes_long(file, monkeyp
     def slow(_file):
         now[0] += 10.0  # a worn card
 
-    monkeypatch.setattr("edge_agent.training.checkpoint._to_disk", slow)
+    monkeypatch.setattr("wire.safetensors_writer._to_disk", slow)
     assert checkpoint.save(tensors(), DONE)
     now[0] += 199.0
     assert not checkpoint.due()

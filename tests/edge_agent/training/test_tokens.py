@@ -1,5 +1,6 @@
 """Rows of token ids: packing, the loss's positions, chat templates, and batches."""
 
+from array import array
 from itertools import chain
 
 import pytest
@@ -8,7 +9,7 @@ from tokenizers import Tokenizer as Engine
 from edge_agent.errors import DataError
 from edge_agent.training.data import Example
 from edge_agent.training.tokenizer import load_tokenizer
-from edge_agent.training.tokens import IGNORED, Encoder, Row, batches, padded
+from edge_agent.training.tokens import IGNORED, Encoder, Row, batches, padded, row_lengths
 
 EOS = 258
 TEMPLATE = (
@@ -90,10 +91,8 @@ def test_padding_stands_on_the_right_and_has_no_label(encoder):
     assert labels[0].tolist() == [IGNORED, IGNORED, letter, EOS, IGNORED, IGNORED]
 
 
-def rows_of(numbers):
-    from array import array
-
-    return [Row(array("i", [n, n]), array("i", [n, n])) for n in numbers]
+def rows_of(numbers, length=2):
+    return [Row(array("i", [n] * length), array("i", [n] * length)) for n in numbers]
 
 
 def drawn(numbers, batch, steps, seed):
@@ -112,3 +111,21 @@ def test_batches_are_fixed_by_the_seed():
 
 def test_a_batch_is_not_larger_than_the_data():
     assert all(sorted(batch) == [0, 1, 2] for batch in drawn(range(3), 16, 2, seed=1))
+
+
+def test_batches_have_four_lengths_at_most():
+    rows = [row for length in range(2, 32) for row in rows_of([0], length)]
+    lengths = {ids.shape[1] for ids, _ in batches(rows, 1, 60, seed=3)}
+    assert lengths == {8, 16, 24, 31}  # quarters of 31, rounded up
+
+
+def test_a_short_row_among_full_ones_is_filled_up():
+    rows = [*rows_of([1, 2], 64), *rows_of([3], 50)]
+    ids, labels = padded(rows[2:], row_lengths(rows))
+    assert ids.tolist() == [[3] * 50 + [0] * 14]
+    assert labels.tolist() == [[3] * 50 + [IGNORED] * 14]
+
+
+def test_nothing_is_longer_than_the_longest_row():
+    rows = rows_of([1], 30)  # where positions are learned there may be no 31st
+    assert padded(rows, row_lengths(rows))[0].shape == (1, 30)

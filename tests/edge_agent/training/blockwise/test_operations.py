@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from edge_agent.training.blockwise.operations import gated, rms_norm
+from edge_agent.training.blockwise.operations import gated, gated_halves, rms_norm
 
 
 def drawn(*shape):
@@ -44,8 +44,12 @@ def test_the_gates_gradient_is_autograds(activation):
 
     inputs = (drawn(4, 6), drawn(4, 6) + 1)
     ours = gradients(lambda gate, up: gated(gate, up, activation), *inputs)
-    for found, want in zip(ours, gradients(plain, *inputs), strict=True):
+    theirs = gradients(plain, *inputs)
+    for found, want in zip(ours, theirs, strict=True):
         assert torch.allclose(found, want, atol=1e-6)
+    product, of_both = gradients(lambda both: gated_halves(both, activation), torch.cat(inputs, -1))
+    assert torch.allclose(product, theirs[0], atol=1e-6)
+    assert torch.allclose(of_both, torch.cat(theirs[1:], -1), atol=1e-6)
 
 
 def test_half_precision_comes_out_as_it_went_in():
