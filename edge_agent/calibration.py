@@ -17,7 +17,7 @@ from typing import Annotated
 
 import msgspec
 
-from edge_agent.probe.arithmetic import compute_bytes, fast_bf16
+from edge_agent.probe.arithmetic import compute_bytes, fast_bf16, processor
 from wire.messages.plan import SizeBytes
 from wire.version import LORIKEET_VERSION
 
@@ -113,18 +113,24 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
         """
         known = {} if self.measured is None else self.measured.kernel_bytes
         wide_bytes = known.get({2: "bf16", 4: "f32"}[number_bytes], ASSUMED_KERNEL_BYTES)
-        return int(wide_bytes * kernel_share(hidden))
+        return int(wide_bytes * kernel_share(number_bytes, hidden))
 
 
-def kernel_share(hidden: int) -> float:
+def kernel_share(number_bytes: int, hidden: int) -> float:
     """Return how much the libraries keep for a model, as a share of what they do for a wide one.
 
-    Each shape of matrix has kernels of its own, larger ones more of them: 25 MB at 256, 30 at 512,
-    36 at 1024, 47 at 2048 in bfloat16 (oneDNN); 17, 23, 28, 34 from 128 in float32 (MKL). [two
-    threads, torch 2.13, x86-64 with AMX]
+    Each shape of matrix has kernels of its own, larger ones more of them: 23 to 25 MB at 256, 28
+    to 31 at 1024, 47 at 2048 in bfloat16 (oneDNN). In float32 (MKL) it depends on the threads: 12
+    MB at 256 and at 1024 with one, 15 and 25 with two. [torch 2.13, x86-64 with AMX]
+
+    Args:
+        number_bytes: of a number in memory.
+        hidden: size of the model.
     """
     octaves = log2(max(hidden, 64) / WIDE)
-    return 1.0 + (0.3 if octaves > 0 else 0.15) * octaves
+    if octaves > 0:
+        return 1.0 + 0.3 * octaves
+    return 1.0 + (0.15 if number_bytes == 2 else 0.1) * octaves
 
 
 def present_key(threads: int) -> dict[str, str]:
@@ -139,6 +145,7 @@ def present_key(threads: int) -> dict[str, str]:
         "python": platform.python_version(),
         **versions,
         "machine": platform.machine(),
+        "processor": processor(),
         "bf16": str(fast_bf16()),
         "threads": str(threads),
         "page_bytes": str(mmap.PAGESIZE),

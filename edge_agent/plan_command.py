@@ -1,6 +1,7 @@
 """``lorikeet-agent plan``: the ladder of a model on this device."""
 
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import msgspec
 
 from edge_agent.calibrate import calibration_of
 from edge_agent.model_shape import model_shape
-from edge_agent.planner import choose, ladder, local_ladder
+from edge_agent.planner import choose, ladder, local_ladder, needed_bytes
 from edge_agent.probe.memory import MemoryLimit, memory_limit
 from wire.messages import JobKnobs, RungPlan
 
@@ -39,6 +40,8 @@ def show_plan(options: PlanOptions) -> None:
     """
     shape = model_shape(options.model)
     limit = memory_limit(options.memory_bytes)
+    # What takes some seconds is told on standard error.
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
     calibration = calibration_of(
         options.state, options.threads, limit.limit_bytes, again=options.recalibrate
     )
@@ -49,12 +52,18 @@ def show_plan(options: PlanOptions) -> None:
         document = {
             "limit_bytes": limit.limit_bytes,
             "limit_reason": limit.reason,
-            "chosen": msgspec.to_builtins(chosen),
-            "rungs": [msgspec.to_builtins(line) for line in lines],
+            "chosen": _told(chosen),
+            "rungs": [_told(line) for line in lines],
         }
         sys.stdout.write(json.dumps(document) + "\n")
     else:
         _print_table(limit, lines if options.every else _in_short(lines), chosen)
+
+
+def _told(line: RungPlan) -> dict[str, Any]:
+    """Return a line as JSON has it, with the limit from which on it fits."""
+    told: dict[str, Any] = msgspec.to_builtins(line)
+    return told | {"needs_bytes": needed_bytes(line.predicted_peak_bytes)}
 
 
 def _in_short(lines: list[RungPlan]) -> list[RungPlan]:
@@ -72,9 +81,10 @@ def _in_short(lines: list[RungPlan]) -> list[RungPlan]:
 def _print_table(limit: MemoryLimit, lines: list[RungPlan], chosen: RungPlan) -> None:
     from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    title = f"limit {limit.limit_bytes / 1e6:.0f} MB ({limit.reason})"
+    title = escape(f"limit {limit.limit_bytes / 1e6:.0f} MB ({limit.reason})")
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for name in ("role", "rung", "rank", "batch", "tokens", "peak", "s/step", "up", "down", "fits"):
         table.add_column(name, justify="left" if name in ("role", "rung", "fits") else "right")
@@ -82,7 +92,7 @@ def _print_table(limit: MemoryLimit, lines: list[RungPlan], chosen: RungPlan) ->
         table.add_row(*_cells(line), style="bold" if line == chosen else "")
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
-    console.print(f"takes {chosen.reason}", highlight=False)
+    console.print(f"takes {chosen.reason}", highlight=False, markup=False)
 
 
 def _cells(line: RungPlan) -> list[str]:

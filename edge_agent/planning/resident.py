@@ -41,7 +41,16 @@ def _mapped(case: Case) -> bool:
 
 
 def _weights(case: Case) -> int:
-    return case.shape.parameters * case.compute_bytes
+    """Return the bytes of the weights that are in memory.
+
+    Of an input embedding that is a mapped file's, only the rows of tokens that occur are ever
+    read; half of them stands for that.
+    """
+    shape, cb = case.shape, case.compute_bytes
+    whole = shape.parameters * cb
+    if not _mapped(case) or shape.tied_embeddings:
+        return whole
+    return whole - shape.vocab_size * shape.hidden_size * cb // 2
 
 
 def _working(case: Case, rung: str) -> dict[str, int]:

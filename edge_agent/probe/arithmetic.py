@@ -1,5 +1,6 @@
 """Which arithmetic the processor does quickly."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 #: Matrix products in bfloat16: Intel and AMD (AVX-512 BF16, AMX), Arm (the BF16 extension).
@@ -14,15 +15,32 @@ def fast_bf16(root: Path = Path("/")) -> bool:
     Args:
         root: where ``proc`` is; another folder in tests.
     """
-    try:
-        lines = (root / "proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return False
-    for line in lines:
-        name, _, flags = line.partition(":")
-        if name.strip() in ("flags", "Features"):
+    for name, flags in _cpuinfo(root):
+        if name in ("flags", "Features"):
             return not _FAST_BF16.isdisjoint(flags.split())
     return False
+
+
+def processor(root: Path = Path("/")) -> str:
+    """Return the processor's name, on Arm its part number and the board's; empty if unknown.
+
+    Args:
+        root: where ``proc`` is; another folder in tests.
+    """
+    wanted = ("model name", "CPU implementer", "CPU part", "Hardware", "Model")
+    # Cores of several kinds give several parts.
+    found = [value for name, value in _cpuinfo(root) if name in wanted]
+    return ", ".join(dict.fromkeys(found))
+
+
+def _cpuinfo(root: Path) -> Iterator[tuple[str, str]]:
+    try:
+        lines = (root / "proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        name, _, value = line.partition(":")
+        yield name.strip(), value.strip()
 
 
 def compute_bytes(stored_bytes: float, *, bf16: bool) -> int:

@@ -38,6 +38,8 @@ _ROWS = {NARROW: (4, 256), WIDE: (1, 256)}
 _LAYERS = 2
 _STEPS = 3
 _EXPANDED = 2**21
+#: Of the wide model's step goes into arithmetic, and into memory, in any case.
+_LEAST_SHARE = 0.001
 
 
 def measure(*, wide: bool, import_resident: Callable[[], None] | None) -> Measured:
@@ -58,7 +60,7 @@ def measure(*, wide: bool, import_resident: Callable[[], None] | None) -> Measur
             hidden: measure_steps(kind, hidden) for hidden in ([WIDE] if wide else []) + [NARROW]
         }
         first = next(iter(steps))
-        kernel_bytes[kind] = int(steps[first][0] / kernel_share(first))
+        kernel_bytes[kind] = int(steps[first][0] / kernel_share(_DTYPES[kind].itemsize, first))
         speeds[kind] = speed_of(kind, {hidden: seconds for hidden, (_, seconds) in steps.items()})
     expand = expand_per_s(_DTYPES[kinds[0]])
     full_bytes = None
@@ -112,12 +114,13 @@ def speed_of(kind: str, seconds: Mapping[int, float]) -> Speed:
     # seconds = flops / f + made / m, for both models.
     determinant = flops[NARROW] * made[WIDE] - flops[WIDE] * made[NARROW]
     slow_flop = (seconds[NARROW] * made[WIDE] - seconds[WIDE] * made[NARROW]) / determinant
-    slow_byte = (flops[NARROW] * seconds[WIDE] - flops[WIDE] * seconds[NARROW]) / determinant
-    if slow_flop <= 0:
-        return Speed(flops_per_s=1e15, made_bytes_per_s=made[WIDE] / seconds[WIDE])
-    if slow_byte <= 0:
-        return Speed(flops_per_s=flops[WIDE] / seconds[WIDE], made_bytes_per_s=1e12)
-    return Speed(flops_per_s=1 / slow_flop, made_bytes_per_s=1 / slow_byte)
+    # Both have a share in the wide model's time, however badly the clock was disturbed.
+    share = slow_flop * flops[WIDE] / seconds[WIDE]
+    arithmetic_s = min(max(share, _LEAST_SHARE), 1 - _LEAST_SHARE) * seconds[WIDE]
+    return Speed(
+        flops_per_s=flops[WIDE] / arithmetic_s,
+        made_bytes_per_s=made[WIDE] / (seconds[WIDE] - arithmetic_s),
+    )
 
 
 def expand_per_s(dtype: torch.dtype) -> dict[str, float]:

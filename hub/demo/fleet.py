@@ -18,7 +18,7 @@ from hub.errors import HubError
 
 #: How far into the gap between a rung and the next better one its device's limit lies.
 INTO_THE_GAP = 0.6
-#: What the best device gets over its rung's peak.
+#: What the best device gets over what its rung needs.
 HEADROOM = 1.15
 #: Of each device: six of them share the machine.
 THREADS = 1
@@ -33,7 +33,7 @@ class Line(msgspec.Struct, frozen=True):
     rank: int
     batch: int
     seq_len: int
-    predicted_peak_bytes: int
+    needs_bytes: int  # the limit from which on it fits
 
 
 class FleetError(HubError):
@@ -100,8 +100,7 @@ def choose_limits(ladder: list[Line]) -> list[int]:
 def _widest(ladder: list[Line], wanted: Callable[[Line], bool]) -> int:
     """Return the wanted line that a device takes over the widest range of limits."""
     ranges = {
-        index: min((better.predicted_peak_bytes for better in ladder[:index]), default=0)
-        - line.predicted_peak_bytes
+        index: min((better.needs_bytes for better in ladder[:index]), default=0) - line.needs_bytes
         for index, line in enumerate(ladder)
         if wanted(line)
     }
@@ -118,6 +117,6 @@ def _widest(ladder: list[Line], wanted: Callable[[Line], bool]) -> int:
 
 def _limit(ladder: list[Line], index: int) -> int:
     """Return a limit with which a device takes this line: none above it may fit."""
-    peak = ladder[index].predicted_peak_bytes
-    better = min((line.predicted_peak_bytes for line in ladder[:index]), default=peak * 2)
-    return int(min(peak * HEADROOM, peak + INTO_THE_GAP * (better - peak)))
+    needed = ladder[index].needs_bytes
+    better = min((line.needs_bytes for line in ladder[:index]), default=needed * 2)
+    return int(min(needed * HEADROOM, needed + INTO_THE_GAP * (better - needed)))

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from edge_agent.calibration import Calibration, Measured
-from edge_agent.planner import choose, ladder, local_ladder
+from edge_agent.planner import choose, ladder, local_ladder, needed_bytes
 from wire.messages import JobKnobs
 from wire.shape import shape_of
 
@@ -77,7 +77,7 @@ def test_the_method_says_which_rungs_count(method, roles):
 def test_the_highest_line_that_fits_is_taken():
     found = lines()
     for wanted in found:
-        limited = lines(limit=wanted.predicted_peak_bytes)
+        limited = lines(limit=needed_bytes(wanted.predicted_peak_bytes))
         taken = choose(limited)
         assert taken.fits
         assert taken.predicted_peak_bytes <= wanted.predicted_peak_bytes
@@ -86,10 +86,18 @@ def test_the_highest_line_that_fits_is_taken():
 
 
 def test_what_is_missing_is_told_in_bytes():
-    least = lines()[-1].predicted_peak_bytes
+    least = needed_bytes(lines()[-1].predicted_peak_bytes)
     taken = choose(lines(limit=least - 7 * MB))
     assert (taken.role, taken.fits, taken.missing_bytes) == ("none", False, 7 * MB)
     assert taken.reason.startswith("none: 7 MB are missing")
+
+
+def test_a_line_fits_with_three_percent_to_spare():
+    peak = lines()[0].predicted_peak_bytes
+    enough = peak * 103 // 100
+    assert lines(limit=enough)[0].fits
+    tight = lines(limit=enough - 1)[0]
+    assert (tight.fits, tight.missing_bytes) == (False, 1)
 
 
 def test_an_unknown_method_has_no_rung():

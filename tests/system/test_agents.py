@@ -63,7 +63,7 @@ def limits(plan: dict[str, Any]) -> dict[str, int]:
     """Return a memory limit for each role, half-way between its rung and the next one above."""
     peaks = {role: [] for role in ("lora", "prompt", "infer")}
     for line in plan["rungs"]:
-        peaks[line["role"]].append(line["predicted_peak_bytes"])
+        peaks[line["role"]].append(line["needs_bytes"])
     least = {role: min(found) for role, found in peaks.items()}
     # All are planned with one measurement of this machine, so that a small gap will do.
     assert least["lora"] > least["prompt"] > least["infer"]

@@ -120,10 +120,10 @@ def test_batches_have_four_lengths_at_most():
 
 
 def test_a_short_row_among_full_ones_is_filled_up():
-    rows = [*rows_of([1, 2], 64), *rows_of([3], 50)]
-    ids, labels = padded(rows[2:], row_lengths(rows))
-    assert ids.tolist() == [[3] * 50 + [0] * 14]
-    assert labels.tolist() == [[3] * 50 + [IGNORED] * 14]
+    rows = [*rows_of([1, 2, 4], 64), *rows_of([3], 14)]
+    ids, labels = padded(rows[3:], row_lengths(rows))
+    assert ids.tolist() == [[3] * 14 + [0] * 50]
+    assert labels.tolist() == [[3] * 14 + [IGNORED] * 50]
 
 
 def test_nothing_is_longer_than_the_longest_row():
