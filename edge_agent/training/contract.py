@@ -32,12 +32,14 @@ class Trained:
             matrix (LoRA-XS, arXiv 2405.17604); 0 for none.
         prompt: whether the soft prompt is trained.
         prefix: positions of a per-layer prefix (arXiv 2101.00190) that is trained; 0 for none.
+        seed: fixes a fresh prefix.
     """
 
     rank: int = 0
     core: int = 0
     prompt: bool = False
     prefix: int = 0
+    seed: int = 0
 
 
 class Placed(Protocol):

@@ -106,7 +106,7 @@ class _LocalTask:
         trained = self._role.trained(command.rung, command.rank)
         tokens = command.prompt_tokens if trained.prompt else 0
         if trained.prompt and command.prompt_kind == "prefix":
-            trained, tokens = Trained(prefix=tokens), 0
+            trained, tokens = Trained(prefix=tokens, seed=command.work.seed), 0
         start = FreshStart(base.targets, trained.rank, tokens, base.hidden_size, command.work.seed)
         return base.place(start, trained)
 

@@ -86,7 +86,7 @@ class BlockwiseBase:
         if trained.core:
             moved |= self._cores(trained.core)
         if trained.prefix:
-            moved |= self._prefixes(trained.prefix)
+            moved |= self._prefixes(trained.prefix, trained.seed)
         prompt = torch.from_numpy(start.prompt()) if start.tokens else None
         if prompt is not None:
             prompt = prompt.to(self._device)
@@ -147,7 +147,7 @@ class BlockwiseBase:
             cores[f"{target}.core"] = slot.core
         return cores
 
-    def _prefixes(self, tokens: int) -> dict[str, torch.Tensor]:
+    def _prefixes(self, tokens: int, seed: int) -> dict[str, torch.Tensor]:
         """Give every block a prefix; return keys and values, (kv_heads, tokens, size)."""
         if self._model.heads is None:
             raise AdapterError(
@@ -156,7 +156,7 @@ class BlockwiseBase:
             )
         kv_heads, head_dim = self._model.heads
         found: dict[str, torch.Tensor] = {}
-        generator = torch.Generator().manual_seed(0)
+        generator = torch.Generator().manual_seed(seed)
         for index, block in enumerate(self._blocks):
             size = (kv_heads, tokens, head_dim)
             key, value = (

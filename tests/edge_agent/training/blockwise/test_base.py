@@ -121,6 +121,15 @@ def test_a_prefix_has_the_gradient_that_peft_gives_it(family, tmp_path):
         assert relative(found, want) <= 1e-4, (layer, kind)
 
 
+def test_a_fresh_prefix_is_drawn_from_its_seed(folder):
+    base, start = opened(folder), FreshStart({}, 0, 0, 32, 1)
+    drawn = []
+    for seed in (1, 1, 2):
+        placed = base.place(start, Trained(prefix=3, seed=seed))
+        drawn.append(placed.values()["prefix.0.key"].tolist())
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
 def test_the_base_variant_is_the_bare_model_and_factors_come_back(folder):
     base = opened(folder)
     ids, labels = batch()
