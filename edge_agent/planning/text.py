@@ -4,7 +4,7 @@ from wire.messages import ModelShape
 
 #: The tokenizer's library, the rows of a task, what the parser leaves behind [measured, tokenizers
 #: 0.23, byte-level BPE of 32,000 and 151,936 tokens].
-KEPT_BYTES = 12_000_000
+KEPT_BYTES = 8_000_000
 _LOADING_BYTES = 7_000_000
 _LOADING_BYTES_PER_TOKEN = 400
 

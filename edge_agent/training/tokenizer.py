@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.errors import ModelError
+from edge_agent.training.code_pages import give_back_code
 from edge_agent.training.errors import is_out_of_memory
 from edge_agent.training.heap import trim_heap
 from edge_agent.training.long_text import encode_long
@@ -103,10 +104,11 @@ class Tokenizer:
         return None if self._render is None else self._render(turns, add_generation_prompt)
 
     def release(self) -> None:
-        """Give the memory of the vocabulary back; `ids` reads it again."""
+        """Give back the memory of the vocabulary, and of code; `ids` reads them again."""
         self._engine = None
         gc.collect()
         trim_heap()
+        give_back_code()
 
     def _loaded(self) -> Any:
         if self._engine is None:

@@ -201,16 +201,16 @@ def test_a_folder_that_can_t_be_made_costs_a_warning(
 
 def test_the_runtime_is_the_supervisor_s_and_the_worker_s() -> None:
     # 32 MB of the supervisor, and what the worker measured of itself.
-    assert made(FULL).runtime_bytes(full=False) == (32 + 200) * MB
-    assert made(FULL).runtime_bytes(full=True) == (32 + 330) * MB
+    assert made(FULL).runtime_bytes(full=False) == (28 + 200) * MB
+    assert made(FULL).runtime_bytes(full=True) == (28 + 330) * MB
     # There was no room for transformers and PEFT: 130 MB more, as elsewhere.
-    assert made(LEAN).runtime_bytes(full=True) == (32 + 200 + 130) * MB
+    assert made(LEAN).runtime_bytes(full=True) == (28 + 200 + 130) * MB
 
 
 def test_a_device_that_was_not_measured_weighs_what_others_do() -> None:
     unknown = Calibration()
-    assert unknown.runtime_bytes(full=False) == (32 + 190) * MB
-    assert unknown.runtime_bytes(full=True) == (32 + 190 + 130) * MB
+    assert unknown.runtime_bytes(full=False) == (28 + 190) * MB
+    assert unknown.runtime_bytes(full=True) == (28 + 190 + 130) * MB
     assert unknown.kernel_bytes(2, 1024) == unknown.kernel_bytes(4, 1024) == 36 * MB
 
 

@@ -118,6 +118,17 @@ def test_a_gguf_file_has_no_resident_rungs():
     assert {line.rung for line in found} == {"streamed", "prompt", "infer"}
 
 
+def test_a_family_without_blocks_here_is_streamed_and_pays_for_transformers():
+    other = msgspec.structs.replace(SHAPE, model_type="olmo2")
+    found = ladder(other, knobs(), 10**12, CALIBRATION)
+    assert {line.rung for line in found} == {"streamed", "prompt", "infer"}
+    known = {(x.rung, x.rank, x.batch, x.seq_len): x.predicted_peak_bytes for x in lines()}
+    # Importing transformers and its models' code costs 100 MB and more.
+    for line in found:
+        more = known[line.rung, line.rank, line.batch, line.seq_len] + 100 * MB
+        assert line.predicted_peak_bytes > more
+
+
 def test_cores_are_planned_only_where_they_are_known():
     assert "core" not in {line.rung for line in lines(method="lora")}
     assert "core" in {line.rung for line in lines(method="lora", cores=True)}
