@@ -200,7 +200,7 @@ def test_a_folder_that_can_t_be_made_costs_a_warning(
 
 
 def test_the_runtime_is_the_supervisor_s_and_the_worker_s() -> None:
-    # 32 MB of the supervisor, and what the worker measured of itself.
+    # 28 MB of the supervisor, and what the worker measured of itself.
     assert made(FULL).runtime_bytes(full=False) == (28 + 200) * MB
     assert made(FULL).runtime_bytes(full=True) == (28 + 330) * MB
     # There was no room for transformers and PEFT: 130 MB more, as elsewhere.
