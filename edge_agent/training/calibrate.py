@@ -25,6 +25,7 @@ from edge_agent.training.adamw import AdamW
 from edge_agent.training.blockwise.base import BlockwiseBase
 from edge_agent.training.blockwise.dequantise import Expander
 from edge_agent.training.blockwise.quantised import FORMATS
+from edge_agent.training.code_pages import give_back_code
 from edge_agent.training.contract import Trained
 from edge_agent.training.heap import trim_heap
 from edge_agent.training.start import FreshStart
@@ -68,6 +69,7 @@ def measure(*, wide: bool, import_resident: Callable[[], None] | None) -> Measur
         _settle()
         before_bytes = _resident_bytes()
         import_resident()
+        give_back_code()  # as a task does before it trains
         full_bytes = lean_bytes + _resident_bytes() - before_bytes
     return Measured(
         lean_bytes=lean_bytes,
