@@ -113,10 +113,10 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
         """
         known = {} if self.measured is None else self.measured.kernel_bytes
         wide_bytes = known.get({2: "bf16", 4: "f32"}[number_bytes], ASSUMED_KERNEL_BYTES)
-        return int(wide_bytes * kernel_share(number_bytes, hidden))
+        return int(wide_bytes * kernel_share(hidden))
 
 
-def kernel_share(number_bytes: int, hidden: int) -> float:
+def kernel_share(hidden: int) -> float:
     """Return how much the libraries keep for a model, as a share of what they do for a wide one.
 
     Each shape of matrix has kernels of its own, larger ones more of them: 23 to 25 MB at 256, 28
@@ -124,13 +124,10 @@ def kernel_share(number_bytes: int, hidden: int) -> float:
     MB at 256 and at 1024 with one, 15 and 25 with two. [torch 2.13, x86-64 with AMX]
 
     Args:
-        number_bytes: of a number in memory.
         hidden: size of the model.
     """
     octaves = log2(max(hidden, 64) / WIDE)
-    if octaves > 0:
-        return 1.0 + 0.3 * octaves
-    return 1.0 + (0.15 if number_bytes == 2 else 0.1) * octaves
+    return 1.0 + (0.3 if octaves > 0 else 0.1) * octaves
 
 
 def present_key(threads: int) -> dict[str, str]:

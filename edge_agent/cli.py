@@ -115,7 +115,7 @@ def plan(  # noqa: PLR0917  (options)
     batch: Annotated[int, typer.Option(min=1)] = 4,
     min_batch: Annotated[int, typer.Option(min=1)] = 1,
     seq_len: Annotated[int, typer.Option(min=8, help="tokens")] = 256,
-    min_seq_len: Annotated[int, typer.Option(min=8, help="tokens")] = 128,
+    min_seq_len: Annotated[int, typer.Option(min=8, help="tokens")] = 32,
     prompt_tokens: Annotated[int, typer.Option(min=1)] = 16,
     every: Annotated[
         bool, typer.Option("--all", help="Every line, not only each rung's first and best.")
@@ -213,7 +213,7 @@ def train(  # noqa: PLR0917  (options)
     min_batch: Annotated[int, typer.Option(min=1)] = 1,
     seq_len: Annotated[int, typer.Option(min=8, help="tokens")] = 256,
     min_seq_len: Annotated[
-        int | None, typer.Option(min=8, help="tokens. Default: 128, or --seq-len.")
+        int | None, typer.Option(min=8, help="tokens. Default: 32, or --seq-len.")
     ] = None,
     steps: Annotated[int, typer.Option(min=1)] = 20,
     lr: Annotated[
@@ -257,7 +257,7 @@ def train(  # noqa: PLR0917  (options)
     floors = {
         "rank": (min_rank or min(2, rank), rank),
         "batch": (min_batch, batch),
-        "seq-len": (min_seq_len or min(128, seq_len), seq_len),
+        "seq-len": (min_seq_len or min(32, seq_len), seq_len),
     }
     _check_floors(floors)
     become_training(

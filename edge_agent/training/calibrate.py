@@ -61,7 +61,7 @@ def measure(*, wide: bool, import_resident: Callable[[], None] | None) -> Measur
             hidden: measure_steps(kind, hidden) for hidden in ([WIDE] if wide else []) + [NARROW]
         }
         first = next(iter(steps))
-        kernel_bytes[kind] = int(steps[first][0] / kernel_share(_DTYPES[kind].itemsize, first))
+        kernel_bytes[kind] = int(steps[first][0] / kernel_share(first))
         speeds[kind] = speed_of(kind, {hidden: seconds for hidden, (_, seconds) in steps.items()})
     expand = expand_per_s(_DTYPES[kinds[0]])
     full_bytes = None
