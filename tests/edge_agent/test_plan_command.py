@@ -275,7 +275,7 @@ def test_without_a_state_folder_the_user_s_own_is_taken(
     [
         (["--method", "telepathy"], "--method is 'telepathy'; allowed are local, lora, prompt"),
         (["--rank", "4", "--min-rank", "8"], "--min-rank is 8; at most --rank (4) is allowed"),
-        (["--seq-len", "64"], "--min-seq-len is 128; at most --seq-len (64) is allowed"),
+        (["--seq-len", "16"], "--min-seq-len is 32; at most --seq-len (16) is allowed"),
     ],
 )
 def test_what_makes_no_sense_is_a_mistake_of_the_user(
