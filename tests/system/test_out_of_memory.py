@@ -158,10 +158,12 @@ def squeeze(group: Path, worker: psutil.Process) -> None:
     held = "anon" if limit.name == "memory.max" else "rss"  # what can't be reclaimed
 
     def lowered() -> bool:
+        if is_gone(worker):  # the next one is not to be squeezed as well
+            return True
         stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
         with suppress(OSError):  # version 1 refuses what it can't make room for at once
             limit.write_text(str(int(stat[held]) + 1_000_000))
-        return is_gone(worker)
+        return False
 
     poll("the kernel's kill", lowered, 60)
 
