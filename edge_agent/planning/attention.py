@@ -2,6 +2,10 @@
 
 from edge_agent.planning.counts import FLOAT_BYTES, Case
 
+#: Of `edge_agent.training.blockwise.attention`, which imports torch; a test holds them equal.
+MOST_PAIRS = 2**20
+SCORES = 2**18
+
 
 def scores_kept(case: Case) -> int:
     """Return the bytes of scores that are kept where they are capped: tanh's and softmax's results.
@@ -17,7 +21,8 @@ class Attention:
     """The counts of one line's attention.
 
     Gemma 2 caps its scores, which torch's fused kernel can't; there all scores of a batch are in
-    memory: rows x heads x tokens x tokens.
+    memory: rows x heads x tokens x tokens. Elsewhere the backward pass goes over some heads at a
+    time, up to a length from which on it is torch's own.
 
     Attributes:
         saved: numbers a position that the forward pass keeps.
@@ -28,30 +33,46 @@ class Attention:
     def __init__(self, case: Case) -> None:
         self._case = case
         shape, queries, keys = case.shape, case.queries, case.keys
-        # Keys and values are repeated, so that each query head has its own.
-        repeated = queries if shape.kv_heads < shape.heads else keys
-        self.saved = 2 * queries + 2 * repeated
+        self._capped = shape.model_type == "gemma2"
+        self._in_parts = not self._capped and case.row**2 <= MOST_PAIRS
+        # torch's kernel wants keys and values repeated, so that each query head has its own.
+        self._repeated = queries if shape.kv_heads < shape.heads else keys
+        self.saved = 2 * queries + 2 * (keys if self._in_parts else self._repeated)
         if shape.model_type == "qwen3":
             self.saved += queries + keys  # the inputs of their norms
-        self._capped = shape.model_type == "gemma2"
-        cb = case.compute_bytes
         self.scores_saved = scores_kept(case) if self._capped else 0
-        # Gradients of what was gathered, of queries, keys and values; the fused kernel sums the
-        # latter three in float32.
-        wide = 3 * queries * (FLOAT_BYTES if cb < FLOAT_BYTES else 0)
-        self.backward = case.positions * (4 * queries * cb + wide) + self.scores_saved
-        if self._capped:
-            # Of the probabilities in both types, and of the scores in float32.
-            scores = case.sizes.batch * shape.heads * case.row**2
-            self.backward += scores * (cb + 2 * FLOAT_BYTES)
+        self.backward = self._parts() if self._in_parts else self._whole()
 
     def forward(self, rows: int) -> int:
         """Return the bytes of a forward pass that keeps nothing."""
         case, cb = self._case, self._case.compute_bytes
         positions = rows * case.row
         wide = case.queries * FLOAT_BYTES if cb < FLOAT_BYTES else 0  # what is gathered
-        needed = positions * ((self.saved + case.queries) * cb + wide)
+        repeated = 2 * self._repeated if self._in_parts and self._repeated != case.keys else 0
+        needed = positions * ((self.saved + repeated + case.queries) * cb + wide)
         if self._capped:
             scores = rows * case.shape.heads * case.row**2
             needed += scores * (3 * cb + FLOAT_BYTES)
+        return needed
+
+    def _parts(self) -> int:
+        """Return the gradients, and what some heads' scores take, all in float32."""
+        case, shape = self._case, self._case.shape
+        gradients = case.positions * (2 * case.queries + 2 * case.keys) * case.compute_bytes
+        heads = max(1, min(shape.heads // shape.kv_heads, SCORES // case.row**2))
+        rows = min(case.sizes.batch, max(1, SCORES // (heads * case.row**2)))
+        scores = 2 * rows * heads * case.row**2
+        # Query, result, both gradients of some heads; key, value and their gradients.
+        ends = rows * case.row * shape.head_dim * (4 * heads + 4)
+        return gradients + (scores + ends) * FLOAT_BYTES
+
+    def _whole(self) -> int:
+        """Return the gradients; the fused kernel sums those of its inputs in float32."""
+        case, cb = self._case, self._case.compute_bytes
+        wide = 3 * case.queries * (FLOAT_BYTES if cb < FLOAT_BYTES else 0)
+        needed = case.positions * (4 * case.queries * cb + wide) + self.scores_saved
+        if self._capped:
+            # Of the probabilities in both types, and of the scores in float32.
+            scores = case.sizes.batch * case.shape.heads * case.row**2
+            needed += scores * (cb + 2 * FLOAT_BYTES)
         return needed

@@ -5,7 +5,6 @@ memory that is left for its pages, is not in it: how fast that is, nobody has me
 """
 
 from edge_agent.calibration import Measured, Speed
-from edge_agent.planning.attention import Attention
 from edge_agent.planning.counts import Case
 
 #: Products with each matrix of a block: forward pass, again in the backward pass (without the last
@@ -44,7 +43,12 @@ def step_flops(case: Case, rung: str) -> float:
 def made_bytes(case: Case, rung: str) -> float:
     """Return the bytes of all activations that a step makes anew."""
     shape = case.shape
-    forward = 6 * shape.hidden_size + Attention(case).saved + 2 * case.keys + 3 * shape.mlp_size
+    # Queries and what they gather; keys and values, and again for each query head.
+    repeated = case.queries if shape.kv_heads < shape.heads else case.keys
+    attended = 2 * case.queries + 2 * repeated + 2 * case.keys
+    if shape.model_type == "qwen3":
+        attended += case.queries + case.keys  # the inputs of their norms
+    forward = 6 * shape.hidden_size + attended + 3 * shape.mlp_size
     backward = 8 * shape.hidden_size + 5 * case.queries + 4 * shape.mlp_size
     passes = {"resident": forward + backward, "infer": forward}
     numbers = passes.get(rung, 2 * forward + backward)

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
+from edge_agent.planning import attention as planned_attention
 from edge_agent.planning import streamed
 from edge_agent.planning.counts import Case, Sizes
 from edge_agent.training import evaluate
-from edge_agent.training.blockwise import head, mapped_weights
+from edge_agent.training.blockwise import attention, head, mapped_weights
 from edge_agent.training.blockwise.base import BlockwiseBase
 from edge_agent.training.contract import Trained
 from edge_agent.training.start import FreshStart
@@ -24,6 +25,8 @@ def test_the_engines_constants_are_the_planners():
     assert streamed.PIECE_LOGITS == head.PIECE_LOGITS
     assert streamed.LEAST_ROWS == head.LEAST_ROWS
     assert streamed.PIECE_BYTES == mapped_weights.PIECE_BYTES
+    assert planned_attention.MOST_PAIRS == attention.MOST_PAIRS
+    assert planned_attention.SCORES == attention.SCORES
     assert streamed.EVALUATED_ROWS == evaluate.MAX_ROWS
 
 
