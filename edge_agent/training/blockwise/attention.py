@@ -1,5 +1,6 @@
 """Causal attention with grouped heads, sliding window, soft cap and per-layer prefix."""
 
+from itertools import product
 from typing import Any
 
 import torch
@@ -94,30 +95,47 @@ class _Attend(torch.autograd.Function):
             torch.empty(rows, x.shape[2], x.shape[1], size, dtype=x.dtype).transpose(1, 2)
             for x in (q, k, v)
         )
-        at_once = max(1, min(groups, SCORES // (tokens * every)))  # query heads
-        rows_at_once = max(1, SCORES // (at_once * tokens * every))
-        for kv_head in range(kv_heads):
-            for first in range(0, rows, rows_at_once):
-                part = slice(first, first + rows_at_once)
-                key, value = k[part, kv_head].float(), v[part, kv_head].float()
-                of_key, of_value = torch.zeros_like(key), torch.zeros_like(value)
-                for start in range(kv_head * groups, (kv_head + 1) * groups, at_once):
-                    mine = slice(start, min(start + at_once, (kv_head + 1) * groups))
-                    query, out, of_out = (
-                        x[part, mine].float().flatten(1, 2) for x in (q, result, gradient)
-                    )  # (rows, heads * tokens, size)
-                    scores = torch.bmm(query, key.transpose(1, 2)).mul_(ctx.scale)
-                    scores.view(len(scores), -1, tokens, every).masked_fill_(unseen, float("-inf"))
-                    share = torch.softmax(scores, -1, out=scores)
-                    of_value.baddbmm_(share.transpose(1, 2), of_out)
-                    # Through the softmax, whose sum over all is what was gathered, times gradient.
-                    inner = torch.bmm(of_out, value.transpose(1, 2))
-                    inner.sub_((of_out * out).sum(-1, keepdim=True)).mul_(share).mul_(ctx.scale)
-                    of_query = torch.bmm(inner, key)  # (rows, heads * tokens, size)
-                    of_q[part, mine] = of_query.view(q[part, mine].shape).to(q.dtype)
-                    of_key.baddbmm_(inner.transpose(1, 2), query)
-                of_k[part, kv_head], of_v[part, kv_head] = of_key.to(k.dtype), of_value.to(v.dtype)
+        heads_at_once = max(1, min(groups, SCORES // (tokens * every)))
+        rows_at_once = max(1, SCORES // (heads_at_once * tokens * every))
+        for first, kv_head in product(range(0, rows, rows_at_once), range(kv_heads)):
+            part = slice(first, first + rows_at_once)
+            key, value = k[part, kv_head].float(), v[part, kv_head].float()
+            of_key, of_value = torch.zeros_like(key), torch.zeros_like(value)
+            last = (kv_head + 1) * groups
+            for start in range(kv_head * groups, last, heads_at_once):
+                mine = part, slice(start, min(start + heads_at_once, last))
+                query, found, of_found = (
+                    x[mine].float().flatten(1, 2) for x in (q, result, gradient)
+                )
+                of_query = _back(
+                    query, found, of_found, key, value, of_key, of_value, unseen, ctx.scale
+                )
+                of_q[mine] = of_query.view(q[mine].shape).to(q.dtype)
+            of_k[part, kv_head], of_v[part, kv_head] = of_key.to(k.dtype), of_value.to(v.dtype)
         return of_q, of_k, of_v, None, None
+
+
+def _back(  # noqa: PLR0917 - in the order in which they flow
+    query: torch.Tensor,  # (rows, heads * tokens, size), of heads with the same key and value
+    result: torch.Tensor,
+    of_result: torch.Tensor,
+    key: torch.Tensor,  # (rows, all, size)
+    value: torch.Tensor,
+    of_key: torch.Tensor,  # is added to
+    of_value: torch.Tensor,
+    unseen: torch.Tensor,  # (tokens, all)
+    scale: float,
+) -> torch.Tensor:
+    """Go back through some heads; return the gradient of their queries."""
+    scores = torch.bmm(query, key.transpose(1, 2)).mul_(scale)
+    scores.view(len(scores), -1, *unseen.shape).masked_fill_(unseen, float("-inf"))
+    share = torch.softmax(scores, -1, out=scores)  # (rows, heads * tokens, all)
+    of_value.baddbmm_(share.transpose(1, 2), of_result)
+    of_scores = torch.bmm(of_result, value.transpose(1, 2))
+    # Through the softmax: each position's mean over its shares, which is result times gradient.
+    of_scores.sub_((of_result * result).sum(-1, keepdim=True)).mul_(share).mul_(scale)
+    of_key.baddbmm_(of_scores.transpose(1, 2), query)
+    return torch.bmm(of_scores, key)
 
 
 def _repeated(x: torch.Tensor, groups: int) -> torch.Tensor:

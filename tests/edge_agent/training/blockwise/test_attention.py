@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from edge_agent.training.blockwise import attention
 from edge_agent.training.blockwise.attention import attend
 
 ROWS, HEADS, TOKENS, SIZE = 2, 4, 6, 3
@@ -59,8 +60,12 @@ def gradients(function, inputs, of_result):
     return [result.detach(), *(leaf.grad for leaf in leaves)]
 
 
+#: As they are; one head of one row at a time; some; torch's own backward pass.
+@pytest.mark.parametrize("sizes", [{}, {"SCORES": 1}, {"SCORES": 100}, {"MOST_PAIRS": 0}])
 @pytest.mark.parametrize("name", CASES)
-def test_values_and_gradients_are_those_of_the_definition(name):
+def test_values_and_gradients_are_those_of_the_definition(name, sizes, monkeypatch):
+    for constant, value in sizes.items():
+        monkeypatch.setattr(attention, constant, value)
     case = PLAIN | CASES[name]
     *inputs, of_result = drawn(case)
     knobs = {"scale": 0.6, **{key: case[key] for key in ("window", "cap", "prefix")}}
