@@ -2,7 +2,9 @@
 
 The agent gets no ``--memory``: it must find the limit itself. The oracle then forces each better
 rung, the best first, into a group of the same limit: the first that survives is what a perfect
-planner would have taken.
+planner would have taken. A rung that holds a mapped file may survive in less memory than that, for
+its pages can be read from the disk again in each step: where it does the same work more slowly
+than the rung that was chosen, it does not fit.
 """
 
 import importlib.util
@@ -12,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from bench.limited import MemoryGroup, forget
-from bench.local_agent import LocalAgent, Work, outcome_of
+from bench.local_agent import LocalAgent, Outcome, Work, outcome_of
 from bench.model_files import ModelFiles
 from bench.report import BenchError, Row, checked, failed, say, skipped, told
 from bench.sampled import Ran
@@ -85,31 +87,45 @@ class _Trial:
             return told(name, value)
         ladder = {line.rung: line.role for line in plan.rungs}  # the best first
         place = list(ladder).index(outcome.rung)
-        best = self._best_above(agent, limit_mb, ladder, place)
+        best = self._best_above(agent, limit_mb, ladder, outcome)
         value += f"; oracle {list(ladder)[best]}"
         return checked(name, value, "", _MUST, steps >= _STEPS and not kills and place - best <= 1)
 
     def _best_above(
-        self, agent: LocalAgent, limit_mb: int, ladder: Mapping[str, str], chosen: int
+        self, agent: LocalAgent, limit_mb: int, ladder: Mapping[str, str], chosen: Outcome
     ) -> int:
-        """Return the best rung that survives, by its place on the ladder."""
-        for place, (rung, role) in enumerate(list(ladder.items())[:chosen]):
+        """Return the best rung that fits, by its place on the ladder."""
+        place = list(ladder).index(chosen.rung)
+        for above, (rung, role) in enumerate(list(ladder.items())[:place]):
             if rung in self._too_much:
                 continue
             work = msgspec.structs.replace(_WORK, rung=rung, role=role)
             ran, kills = self._run(agent, limit_mb, work)
             outcome = outcome_of(ran)
-            if outcome is not None and outcome.rung == rung and not kills:
-                return place
-            say(f"{_name(self._shape, limit_mb)}: {rung} does not survive")
+            if outcome is None or outcome.rung != rung or kills:
+                say(f"{_name(self._shape, limit_mb)}: {rung} does not survive")
+            elif _slower(outcome, chosen):
+                say(
+                    f"{_name(self._shape, limit_mb)}: {rung} survives at "
+                    f"{outcome.seconds_per_step:.1f} s a step; {chosen.rung} takes "
+                    f"{chosen.seconds_per_step:.1f} s"
+                )
+            else:
+                return above
             self._too_much.add(rung)
-        return chosen
+        return place
 
     def _run(self, agent: LocalAgent, limit_mb: int, work: Work) -> tuple[Ran, int]:
         forget(self._files)
         with MemoryGroup(limit_mb * 1_000_000) as group:
             ran = agent.try_training(self._model, work, group, _PATIENCE_S)
             return ran, group.kills()
+
+
+def _slower(outcome: Outcome, chosen: Outcome) -> bool:
+    """Whether a rung does the same work in more time."""
+    same = (outcome.role, outcome.rank) == (chosen.role, chosen.rank)
+    return same and (outcome.seconds_per_step or 0.0) > (chosen.seconds_per_step or 0.0)
 
 
 def _name(shape: Shape, limit_mb: int) -> str:

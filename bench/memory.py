@@ -1,4 +1,4 @@
-"""Every number of the memory ladder: ``python -m bench.memory [--quick] [--json]``.
+"""Every number of the memory ladder: ``python -m bench.memory [--part P] [--quick] [--json]``.
 
 The streamed rungs against PEFT, the gradients, the planner's predictions, real memory limits, an
 idle agent. It needs root, for cgroups. Exit code 1 if a demand isn't met.
@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from bench.gradients import gradient_rows
@@ -28,22 +28,28 @@ from wire.errors import WireError
 _IDLE_MB, _IDLE_AIM_MB = 45.0, 30.0
 
 
-def measure(folder: Path, models: ModelFiles, *, quick: bool) -> list[Row]:
+PARTS = ("streaming", "gradients", "planner", "limits", "idle")
+
+
+def measure(
+    folder: Path, models: ModelFiles, *, quick: bool, wanted: Collection[str] = PARTS
+) -> list[Row]:
     """Return all rows; a part that fails is a row that says so, and the others go on.
 
     Args:
         folder: for everything that is made on the way, models aside.
         models: where the models are, or will be.
         quick: small shapes, and fewer of them.
+        wanted: of `PARTS`.
     """
     parts: dict[str, Callable[[], list[Row]]] = {
-        "streamed against PEFT": lambda: streaming_rows(
+        "streaming": lambda: streaming_rows(
             models, LocalAgent(folder / "streaming"), folder / "peft", quick=quick
         ),
         "gradients": gradient_rows,
         "planner": lambda: planner_rows(models, LocalAgent(folder / "planner"), quick=quick),
         "limits": lambda: limit_rows(models, folder / "limits", quick=quick),
-        "idle agent": lambda: idle_rows(
+        "idle": lambda: idle_rows(
             folder / "idle",
             models.path(LLAMA_TINY, "bf16"),
             quick=quick,
@@ -51,7 +57,7 @@ def measure(folder: Path, models: ModelFiles, *, quick: bool) -> list[Row]:
             aim_mb=_IDLE_AIM_MB,
         ),
     }
-    return [row for name, part in parts.items() for row in _rows(name, part)]
+    return [row for name in PARTS if name in wanted for row in _rows(name, parts[name])]
 
 
 def _rows(name: str, part: Callable[[], list[Row]]) -> list[Row]:
@@ -70,6 +76,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.memory", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small shapes, and fewer of them")
     parser.add_argument("--json", action="store_true", help="print one JSON list of rows")
+    parser.add_argument(
+        "--part", choices=PARTS, action="append", help="only this; may be given more than once"
+    )
     parser.add_argument("--cache", type=Path, help="where the models are written, about 8 GB")
     parser.add_argument("--keep", action="store_true", help="don't delete the models at the end")
     arguments = parser.parse_args()
@@ -80,7 +89,9 @@ def main() -> int:
     models = ModelFiles(cache / "lorikeet-bench-models")
     try:
         with tempfile.TemporaryDirectory(prefix="lorikeet-bench-") as folder:
-            rows = measure(Path(folder), models, quick=arguments.quick)
+            rows = measure(
+                Path(folder), models, quick=arguments.quick, wanted=arguments.part or PARTS
+            )
     except KeyboardInterrupt:
         return 130
     finally:
