@@ -66,10 +66,13 @@ def measure(*, wide: bool, import_resident: Callable[[], None] | None) -> Measur
     expand = expand_per_s(_DTYPES[kinds[0]])
     full_bytes = None
     if import_resident is not None:
+        # Without the code that importing touches, of which a task uses little (`code_pages`).
         _settle()
+        give_back_code()
         before_bytes = _resident_bytes()
         import_resident()
-        give_back_code()  # as a task does before it trains
+        _settle()
+        give_back_code()
         full_bytes = lean_bytes + _resident_bytes() - before_bytes
     return Measured(
         lean_bytes=lean_bytes,

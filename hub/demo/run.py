@@ -140,10 +140,11 @@ class Demo:
         url = self._start_hub(self._broker)
         with HubClient(url) as client:
             self._wait_for(client)
-            client.submit((self.folder / "job.yaml").read_text())
             devices = list(NAMES)
             for device, limit, text in zip(devices, limits, texts, strict=True):
                 self._start_agent(device, limit, text)
+            self._await_fleet(client, len(devices))
+            client.submit((self.folder / "job.yaml").read_text())
             follower = Follower(client, JOB, devices)
             self._follow(follower)
             return self._finish(client, follower, job, dict(zip(devices, texts, strict=True)))
@@ -199,6 +200,19 @@ class Demo:
                 time.sleep(0.1)
             else:
                 return
+
+    def _await_fleet(self, client: HubClient, count: int) -> None:
+        """Let all devices come: the first round takes who is there, and chance would decide it."""
+        self._note(f"{count} devices are starting")
+        deadline = time.monotonic() + START_S
+        while sum(one.state == "ready" for one in client.devices()) < count:
+            self._check_alive()
+            if time.monotonic() > deadline:
+                raise HubError(
+                    f"fewer than {count} devices were ready after {START_S:.0f} s; their logs are "
+                    f"in {self.logs}."
+                )
+            time.sleep(0.1)
 
     def _start_agent(self, device: str, limit_bytes: int, text: DeviceText) -> None:
         if self._broker is None:
