@@ -119,15 +119,14 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
 def kernel_share(hidden: int) -> float:
     """Return how much the libraries keep for a model, as a share of what they do for a wide one.
 
-    Each shape of matrix has kernels of its own, larger ones more of them: 23 to 25 MB at 256, 28
-    to 31 at 1024, 47 at 2048 in bfloat16 (oneDNN). In float32 (MKL) it depends on the threads: 12
-    MB at 256 and at 1024 with one, 15 and 25 with two. [torch 2.13, x86-64 with AMX]
+    Each shape of matrix has kernels of its own, larger ones more of them, up to some width: in
+    bfloat16 (oneDNN, and MKL for attention) 34 MB at 256, 38 at 1024, about as much at 2048; in
+    float32 (MKL) 12 to 25, depending on the threads. [torch 2.13, x86-64 with AMX]
 
     Args:
         hidden: size of the model.
     """
-    octaves = log2(max(hidden, 64) / WIDE)
-    return 1.0 + (0.3 if octaves > 0 else 0.1) * octaves
+    return 1.0 + 0.1 * min(log2(max(hidden, 64) / WIDE), 0.0)
 
 
 def present_key(threads: int) -> dict[str, str]:
