@@ -21,7 +21,7 @@ from wire.messages import JobKnobs, ModelShape, RungPlan
 from wire.messages.plan import Role
 from wire.shape import FAMILIES
 
-#: A line fits if this share of its peak stays free: predictions were up to 3 % low [measured].
+#: A line fits if this share of its peak stays free: few predictions were further below [measured].
 SPARE = 0.03
 #: What transformers weighs, and autograd within its blocks, for a family without blocks of ours
 #: [measured: 102 to 124 MB for GPT-2 and OLMo 2, 256 tokens].

@@ -27,6 +27,8 @@ def write_safetensors(
 ) -> None:
     """Write a file, or replace it once the new one is whole and on the disk.
 
+    Only one process may write a path at a time.
+
     Args:
         path: of the file; its folder exists.
         entries: type (``F32``, ``BF16``, ...) and shape of each tensor, by name.
@@ -37,7 +39,7 @@ def write_safetensors(
         ValueError: a tensor's bytes are not as many as its type and shape make.
         OSError: the file can't be written; an earlier one stays as it was.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f"{path.name}.partial")  # one name: a kill leaves one at most
     try:
         with partial.open("wb") as file:
             file.write(_header(entries, metadata))

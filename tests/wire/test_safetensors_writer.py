@@ -54,3 +54,11 @@ def test_data_that_is_not_as_told_leaves_the_earlier_file(
         write_safetensors(file, ENTRIES, data)
     assert file.read_bytes() == b"earlier"
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+def test_what_a_killed_writer_left_is_replaced(tmp_path: Path) -> None:
+    file = tmp_path / "x.safetensors"
+    (tmp_path / "x.safetensors.partial").write_bytes(b"half of it")
+    write_safetensors(file, ENTRIES, DATA)
+    assert load_file(file)["a"].tolist() == A.tolist()
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]

@@ -61,8 +61,9 @@ def _fused(
 class _Attend(torch.autograd.Function):
     """Attention by torch's fused kernel, with a backward pass in products over some heads at once.
 
-    torch's own takes four times as long on two cores at 256 tokens, and wants keys and values
-    repeated for each query head, kept as long as the block, and their gradients in float32.
+    torch's own wants keys and values repeated for each query head, kept as long as the block, and
+    their gradients in float32. With it, a step of a 1.1B Llama takes 3.4 s in place of 3.0 [256
+    tokens, two cores, torch 2.13].
     """
 
     @staticmethod

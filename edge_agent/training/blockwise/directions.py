@@ -148,7 +148,10 @@ def _write(
                 yield narrow.view(torch.uint8).numpy().data
 
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_safetensors(file, entries, data())
+    # Agents of one machine may make the same ones at once.
+    mine = file.with_name(f"{file.stem}.{os.getpid()}")
+    write_safetensors(mine, entries, data())
+    mine.replace(file)
 
 
 def _key(path: Path, dtype: torch.dtype, side: int) -> str:
