@@ -25,8 +25,9 @@ _WORK = Work(rank=16, seq_len=256, steps=_STEPS, shrinks=True)
 #: The greatest first: a rung that was killed in more memory needn't be tried in less.
 _LIMITS_MB = (4000, 2000, 1500, 1000, 700, 500, 350)
 _QUICK_LIMIT_MB = 500
-#: A rung that rereads the model for ever is alive, but of no use to anybody.
-_PATIENCE_S = 300.0
+#: A step that reads the model from the disk again may take a minute; a rung that does so for ever
+#: is alive, but of no use to anybody.
+_PATIENCE_S = 900.0
 _MUST = "5 steps, no kill, <= 1 below the oracle"
 
 
