@@ -1,17 +1,14 @@
 """bfloat16: the upper half of a float32, rounded to nearest, ties to even.
 
 Kalamkar et al. 2019, *A Study of BFLOAT16 for Deep Learning Training* (arXiv 1905.12322). Stored
-as uint16, because numpy has no bfloat16. Eight bits of significand: a relative error of at most
-2⁻⁸, which averaging over devices makes smaller still.
+as little-endian uint16, because numpy has no bfloat16. Eight bits of significand: a relative error
+of at most 2⁻⁸, which averaging over devices makes smaller still.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-from wire.codecs.contract import Array, Codec, PartSpec, Shape
+from wire.codecs.contract import Array, Codec, Shape, entries
+from wire.errors import MalformedError
 
 _MAGNITUDE = np.uint32(0x7FFF_FFFF)
 _SIGN = np.uint16(0x8000)
@@ -24,7 +21,7 @@ class Bfloat16:
     name = "bf16"
     bits_per_parameter = 16.0
 
-    def compress(self, tensor: Array, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+    def compress(self, tensor: Array, rng: np.random.Generator) -> bytes:
         """Return the rounded upper halves; ``rng`` is not drawn from."""
         del rng
         bits = np.ravel(np.asarray(tensor, dtype=np.float32)).view(np.uint32)
@@ -35,15 +32,17 @@ class Bfloat16:
         # What would round up to infinity stays the largest finite number.
         half = np.minimum(rounded.astype(np.uint16), _LARGEST)
         half |= (bits >> 16).astype(np.uint16) & _SIGN
-        return {"bf16": half.reshape(tensor.shape)}
+        return half.astype("<u2").tobytes()
 
-    def parts(self, shape: Shape) -> dict[str, PartSpec]:
-        """Return the one part."""
-        return {"bf16": PartSpec(np.dtype(np.uint16), shape)}
+    def most_bytes(self, shape: Shape) -> int:
+        """Return two bytes for each entry."""
+        return 2 * entries(shape)
 
-    def expand(self, parts: Mapping[str, NDArray[Any]], shape: Shape) -> Array:
+    def expand(self, data: bytes, shape: Shape) -> Array:
         """Return the upper halves with zeros below: exact."""
-        bits = np.ravel(parts["bf16"]).astype(np.uint32) << 16
+        if len(data) != self.most_bytes(shape):
+            raise MalformedError(f"{len(data)} bytes are not {entries(shape)} bfloat16 numbers.")
+        bits = np.frombuffer(data, dtype="<u2").astype(np.uint32) << 16
         return bits.view(np.float32).reshape(shape)
 
     def error_bound(self, tensor: Array) -> float:

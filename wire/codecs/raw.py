@@ -1,12 +1,11 @@
 """float32 as it is: nothing is lost. For tests, for measuring other codecs, for fast links."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-from wire.codecs.contract import Array, Codec, PartSpec, Shape
+from wire.codecs.contract import Array, Codec, Shape, entries
+from wire.errors import MalformedError
+
+_NUMBER = np.dtype("<f4")
 
 
 class Raw:
@@ -15,18 +14,20 @@ class Raw:
     name = "raw"
     bits_per_parameter = 32.0
 
-    def compress(self, tensor: Array, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
-        """Return the tensor itself; ``rng`` is not drawn from."""
+    def compress(self, tensor: Array, rng: np.random.Generator) -> bytes:
+        """Return the numbers themselves, little-endian; ``rng`` is not drawn from."""
         del rng
-        return {"fp32": tensor}
+        return np.asarray(tensor, dtype=_NUMBER).tobytes()
 
-    def parts(self, shape: Shape) -> dict[str, PartSpec]:
-        """Return the one part."""
-        return {"fp32": PartSpec(np.dtype(np.float32), shape)}
+    def most_bytes(self, shape: Shape) -> int:
+        """Return four bytes for each entry."""
+        return 4 * entries(shape)
 
-    def expand(self, parts: Mapping[str, NDArray[Any]], shape: Shape) -> Array:
+    def expand(self, data: bytes, shape: Shape) -> Array:
         """Return a copy."""
-        return np.array(parts["fp32"], dtype=np.float32).reshape(shape)
+        if len(data) != self.most_bytes(shape):
+            raise MalformedError(f"{len(data)} bytes are not {entries(shape)} float32 numbers.")
+        return np.frombuffer(data, dtype=_NUMBER).astype(np.float32).reshape(shape)
 
     def error_bound(self, tensor: Array) -> float:
         """Return 0."""
