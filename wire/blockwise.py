@@ -84,13 +84,13 @@ class BlockwiseIntegers:
             return quanta.view(np.uint8)
         halves = np.zeros(2 * -(-quanta.size // 2), dtype=np.uint8)
         halves[: quanta.size] = quanta.view(np.uint8) & 0x0F
-        found: NDArray[np.uint8] = halves[::2] | (halves[1::2] << 4)
+        found: NDArray[np.uint8] = halves[::2] | (halves[1::2] << np.uint8(4))
         return found
 
     def _unpack(self, data: NDArray[np.uint8], count: int) -> Array:
         if not self._packed:
             return data.view(np.int8).astype(np.float32)
-        halves = np.stack([data & 0x0F, data >> 4], axis=1).reshape(-1)[:count]
+        halves: NDArray[np.uint8] = np.stack([data & np.uint8(0x0F), data >> np.uint8(4)], axis=1).reshape(-1)[:count]
         signed = (halves ^ np.uint8(8)).astype(np.float32)  # two's complement of four bits
         signed -= 8.0
         return signed

@@ -17,7 +17,7 @@ _TOTAL = 1 << PRECISION_BITS
 _LOWEST = 1 << 16
 _WORD_BITS = 16
 #: Symbols of one lane, about: each lane costs four bytes, and each step of all lanes some 20 us.
-_LANE_SYMBOLS = 1024
+_LANE_SYMBOLS = 2048
 _MOST_LANES = 4096
 
 Symbols = NDArray[np.integer]
@@ -31,7 +31,7 @@ def frequencies(counts: NDArray[np.integer]) -> Frequencies:
         counts: how often each symbol occurs, at least one of them at all.
     """
     counts = np.asarray(counts, dtype=np.int64)
-    scaled = np.maximum(counts * _TOTAL // counts.sum(), counts > 0)
+    scaled: NDArray[np.int64] = np.maximum(counts * _TOTAL // counts.sum(), counts > 0)
     # What rounding left over or took too much is the most frequent symbols' to bear.
     while left := _TOTAL - int(scaled.sum()):
         at = int(scaled.argmax())

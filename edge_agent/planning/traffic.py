@@ -3,10 +3,11 @@
 from edge_agent.planning.counts import Case
 from edge_agent.planning.streamed import trained_numbers
 
-#: What the hub chooses where a job says ``auto`` and the link is not known: float32 for an update
-#: that one chunk carries, else bfloat16; and bfloat16 for what it broadcasts. A test asks the hub.
-TINY_BYTES = 65_536
-_FLOAT_BYTES, _NARROW_BYTES = 4, 2
+#: What the hub chooses where a job says ``auto``: 8 bits and a scale for every 64 entries for an
+#: update of few numbers, else the entropy code, of which a normal tensor takes 1.25 bits an entry;
+#: and the same for what changed in the adapter since the last round. A test asks the hub.
+FEW_NUMBERS = 4096
+FEW_BITS, MANY_BITS = 8.5, 1.25
 
 
 def bytes_up(case: Case, rung: str) -> int:
@@ -14,12 +15,17 @@ def bytes_up(case: Case, rung: str) -> int:
     if rung == "infer":
         return 0
     numbers = trained_numbers(case, rung if rung in ("core", "prompt") else "streamed")
-    raw = numbers * _FLOAT_BYTES
-    return raw if raw <= TINY_BYTES else numbers * _NARROW_BYTES
+    return _coded(numbers, FEW_BITS if numbers <= FEW_NUMBERS else MANY_BITS)
 
 
 def bytes_down(case: Case) -> int:
-    """Return the size of the global adapter that a round begins with, headers left out."""
-    numbers = case.factors(case.adapter_rank)
-    numbers += case.knobs.prompt_tokens * case.shape.hidden_size
-    return numbers * _NARROW_BYTES
+    """Return the size of what changes in the global adapter from round to round, headers left out.
+
+    A device that holds no older one gathers it whole, in two bytes a number.
+    """
+    prompt = case.knobs.prompt_tokens * case.shape.hidden_size
+    return _coded(case.factors(case.adapter_rank), MANY_BITS) + _coded(prompt, FEW_BITS)
+
+
+def _coded(numbers: int, bits: float) -> int:
+    return int(-(-numbers * bits // 8))

@@ -6,8 +6,6 @@ from hub.scheduling.contract import DeviceTiming, DeviceView, JobView, Member, V
 from hub.scheduling.deadline import fitting_steps
 from wire.messages.plan import RungPlan
 
-_BF16_BITS = 16.0
-
 
 def still_fits(plan: RungPlan, first: Member) -> bool:
     """Return whether a device can repeat its first round's work under its present plan."""
@@ -27,9 +25,15 @@ def predicted_s(
         return None
     plan = candidate.plan
     rank = fixed.rank if fixed else min(plan.rank, job.rank)
-    bits = job.codecs.get(fixed.codec, _BF16_BITS) if fixed else _BF16_BITS
+    parameters = _parameters(job, plan, rank)
+    codec, _ = choose_codec(
+        fixed.codec if fixed else job.codec,
+        hub=job.codecs,
+        device=candidate.device.codecs,
+        parameters=parameters,
+    )
     steps = fixed.steps if fixed else job.steps
-    size_bytes = update_bytes(_parameters(job, plan, rank), bits)
+    size_bytes = update_bytes(parameters, job.codecs[codec]) if codec else 0
     return overhead_s(job, timing, size_bytes) + steps * timing.seconds_per_step
 
 
@@ -66,8 +70,6 @@ def assign_training(
         hub=job.codecs,
         device=device.codecs,
         parameters=parameters,
-        deadline_s=deadline_s,
-        up_bytes_per_s=timing.up_bytes_per_s,
     )
     if codec is None:
         return why_codec

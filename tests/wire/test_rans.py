@@ -57,7 +57,7 @@ def test_a_rare_symbol_costs_what_its_frequency_says() -> None:
     assert ideal <= len(data) <= ideal + states
 
 
-@pytest.mark.parametrize("count", [1, 1000, 1024, 1025, 100_000])
+@pytest.mark.parametrize("count", [1, 1000, 2048, 2049, 100_000])
 def test_it_comes_near_the_entropy(count: int) -> None:
     weights = [0.6, 0.2, 0.1, 0.06, 0.04]
     symbols = drawn(count, weights)
@@ -72,7 +72,7 @@ def test_the_bytes_are_the_same_everywhere() -> None:
     # Written down once; integers leave a machine no choice.
     symbols = (np.arange(5000) ** 2 // 7) % 5
     data = encode(symbols, np.array([1000, 1000, 1000, 1000, 96]))
-    assert hashlib.sha256(data).hexdigest()[:16] == "805ab8acb2f821fc"
+    assert hashlib.sha256(data).hexdigest()[:16] == "0eab0c4aa4bc4814"
 
 
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=255).filter(any))

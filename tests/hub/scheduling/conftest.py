@@ -8,7 +8,7 @@ import pytest
 from hub.scheduling.contract import DeviceView, JobView
 from wire.messages import RungPlan
 
-CODECS = {"raw": 32.0, "bf16": 16.0, "int8": 8.5}
+CODECS = {"raw": 32.0, "bf16": 16.0, "int8": 8.5, "entropy": 1.25}
 
 
 @pytest.fixture

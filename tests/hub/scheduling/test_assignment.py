@@ -20,7 +20,7 @@ def test_the_reason_tells_memory_steps_and_codec(make_job: Make, make_device: Ma
     timing = DeviceTiming(seconds_per_step=0.5, load_s=4.0)
     assert assign(make_job(), make_device("a"), timing).reason == (
         "lora r=8 (streamed): 612 MB of 750 MB; "
-        "10 steps: 0.50 s a step, ends 91 s before the deadline; codec bf16: link unknown"
+        "10 steps: 0.50 s a step, ends 91 s before the deadline; codec entropy: 800000 numbers"
     )
 
 
@@ -31,12 +31,12 @@ def test_an_untimed_device_gets_all_steps(make_job: Make, make_device: Make) -> 
 
 
 def test_a_slow_device_gets_fewer_steps(make_job: Make, make_device: Make) -> None:
-    # 0.9 * 100 s - 10 s of loading - 20 s for 2 MB at 100 kB/s leave 60 s: 4 steps of 15 s.
-    # 8 * 100,000 numbers are 850 kB in int8 (8.5 s), so it is 71.5 s, still 4 steps.
+    # 8 * 100,000 numbers of 1.25 bits are 125 kB, 1.25 s at 100 kB/s. 0.9 * 100 s - 10 s of
+    # loading - 1.25 s leave 78.75 s: 5 steps of 15 s, which end after 86.25 s.
     timing = DeviceTiming(seconds_per_step=15.0, load_s=10.0, up_bytes_per_s=100_000.0)
     member = assign(make_job(), make_device("a"), timing)
-    assert (member.steps, member.codec) == (4, "int8")
-    assert "4 steps (of 10): 15.00 s a step, ends 22 s before the deadline" in member.reason
+    assert (member.steps, member.codec) == (5, "entropy")
+    assert "5 steps (of 10): 15.00 s a step, ends 14 s before the deadline" in member.reason
 
 
 def test_a_device_is_left_out_only_if_not_one_step_fits(make_job: Make, make_device: Make) -> None:
@@ -61,12 +61,12 @@ def test_the_download_of_the_adapter_counts(make_job: Make, make_device: Make) -
     assert overhead_s(make_job(adapter_bytes=8000), timing, 3000) == 5.0 + 4.0 + 3.0
 
 
-def test_the_predicted_time_is_for_the_full_work_in_bf16(make_job: Make, make_device: Make) -> None:
+def test_the_predicted_time_is_for_the_full_work_in_the_codec_that_is_chosen(make_job: Make, make_device: Make) -> None:
     device = make_device("a")
     timing = DeviceTiming(seconds_per_step=2.0, load_s=1.0, up_bytes_per_s=160_000.0)
     candidate = Candidate(device, device.plan)
-    # 800,000 numbers in 1.6 MB: 10 s; 1 s; 10 steps of 2 s
-    assert predicted_s(make_job(), candidate, timing, None) == 31.0
+    # 800,000 numbers in 125 kB: 0.78125 s; 1 s; 10 steps of 2 s
+    assert predicted_s(make_job(), candidate, timing, None) == 21.78125
     assert predicted_s(make_job(), candidate, DeviceTiming(), None) is None
 
 
@@ -75,7 +75,7 @@ def test_rank_is_at_most_the_jobs_and_nothing_for_prompts(
 ) -> None:
     assert assign(make_job(rank=4), make_device("a", rank=8)).rank == 4
     prompt = assign(make_job(), make_device("b", role="prompt", rank=0))
-    assert (prompt.rank, prompt.codec) == (0, "raw")  # 1,000 numbers are tiny
+    assert (prompt.rank, prompt.codec) == (0, "int8")  # 1,000 numbers are few
     assert prompt.reason.startswith("prompt (streamed): 612 MB of 750 MB")
 
 
