@@ -297,6 +297,9 @@ class Supervisor:
                 calibrating = self.worker.calibrating
                 self.worker.stop()  # a fresh one has all of its memory, in whole pieces
                 self._on_out_of_memory(event.message, calibrating)
+            case Failed(kind="difference"):
+                self.worker.on_idle()
+                self.tasks.on_wrong_difference(event.message)
             case Failed():
                 self.worker.on_idle()
                 log.warning("the worker failed (%s): %s", event.kind, event.message)

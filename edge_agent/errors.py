@@ -23,3 +23,7 @@ class ModelError(AgentError):
 
 class AdapterError(AgentError):
     """The global adapter doesn't fit the base or its manifest."""
+
+
+class DifferenceError(AdapterError):
+    """An adapter could not be made of an older one and differences."""

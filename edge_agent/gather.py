@@ -2,19 +2,39 @@
 
 import logging
 import time
+from collections.abc import Iterator
 
+import msgspec
+
+from edge_agent.catching_up import Way, way_to
 from edge_agent.collect import Collector
 from edge_agent.jobs import KnownJobs
+from edge_agent.protocol import Following
 from wire.blobs import BlobStore
 from wire.errors import WireError
-from wire.manifest import AdapterManifest
+from wire.manifest import AdapterManifest, BlobName
 from wire.messages import AdapterRef
 
 log = logging.getLogger(__name__)
 
+#: A manifest is far smaller; larger blobs aren't looked into when the agent starts.
+_MANIFEST_BYTES = 256 * 1024
+#: Manifests of one job that are kept: a way back is no longer.
+_KEPT = 32
+
+
+class Gathered(msgspec.Struct, frozen=True):
+    """An adapter's files by sha256, and those that the worker makes of differences first."""
+
+    files: dict[str, str]
+    following: list[Following]
+
 
 class Adapters:
     """The adapters that this device works with.
+
+    What a job publishes after a round is mostly the difference to the adapter before; the worker
+    makes the adapter of it when a task needs that, and so the last whole one is kept until then.
 
     Args:
         blobs: where they lie.
@@ -26,19 +46,40 @@ class Adapters:
         self._blobs = blobs
         self._collector = collector
         self._jobs = jobs
+        self._seen: dict[str, list[tuple[int, str]]] = {}  # by job: rounds and manifests, held
+        self._whole_only: set[str] = set()  # parts that differences did not come to
+        for sha256 in blobs.all():
+            if (blobs.size(sha256) or 0) <= _MANIFEST_BYTES:
+                self._manifest(sha256, quiet=True)
 
-    def files(self, reference: AdapterRef) -> dict[str, str] | None:
-        """Return an adapter's files by sha256, or None while some are still under way."""
+    def files(self, reference: AdapterRef) -> Gathered | None:
+        """Return where an adapter is, or None while some of it is still under way."""
         now = time.monotonic()
         if not self._collector.want(reference.sha256, reference.size_bytes, now):
             return None
         manifest = self._manifest(reference.sha256)
         if manifest is None:
             return None
-        here = [self._collector.want(p.sha256, p.size_bytes, now) for p in manifest.parts]
-        if not all(here):
+        ways = [self._way(part.sha256, manifest) for part in manifest.parts]
+        needed = [blob for way in ways for blob in _blobs(way)]
+        here = [self._collector.want(one.sha256, one.size_bytes, now) for one in needed]
+        if not all(here) or any(isinstance(way, BlobName) for way in ways):
             return None
-        return {part.sha256: str(self._blobs.path(part.sha256)) for part in manifest.parts}
+        found = [way for way in ways if isinstance(way, Way)]
+        return Gathered(
+            files={
+                way.part.sha256: str(self._blobs.path(way.part.sha256))
+                for way in found
+                if way.held is None
+            },
+            following=[self._following(way) for way in found if way.held is not None],
+        )
+
+    def distrust(self, reference: AdapterRef) -> None:
+        """Gather an adapter whole from now on: its differences did not come to it."""
+        manifest = self._manifest(reference.sha256)
+        if manifest is not None:
+            self._whole_only.update(part.sha256 for part in manifest.parts)
 
     def refresh(self, current: AdapterRef | None, keep: set[str]) -> None:
         """Gather the newest adapter of each job as it is broadcast; let older ones go.
@@ -48,25 +89,68 @@ class Adapters:
             keep: other blobs that are still needed.
         """
         now = time.monotonic()
-        wanted: dict[str, int] = {}
-        for reference in [*self._jobs.adapters(), *([current] if current else [])]:
-            wanted[reference.sha256] = reference.size_bytes
-            manifest = self._manifest(reference.sha256)
-            for part in manifest.parts if manifest else []:
-                wanted[part.sha256] = part.size_bytes
+        references = [*self._jobs.adapters(), *([current] if current else [])]
+        wanted = {one.sha256: one.size_bytes for one in references}
+        held: set[str] = set()
+        for sha256 in list(wanted):
+            manifest = self._manifest(sha256)
+            for blob, base in self._closure(manifest) if manifest else ():
+                wanted[blob.sha256] = blob.size_bytes
+                held.update(base)
+        # The newest manifest may be on its way yet: what leads to the one before leads there, too.
+        for job, seen in self._seen.items():
+            del seen[:-_KEPT]
+            if job in self._jobs.active:
+                held.update(sha256 for _, sha256 in seen)
+                before = self._manifest(seen[-1][1]) if seen else None
+                for blob, base in self._closure(before) if before else ():
+                    held.update((blob.sha256, *base))
         self._collector.keep_only(set(wanted))
         for sha256 in self._blobs.all():
-            if sha256 not in wanted and sha256 not in keep:
+            if sha256 not in wanted and sha256 not in held and sha256 not in keep:
                 self._blobs.delete(sha256)
         for sha256, size_bytes in wanted.items():
             self._collector.want(sha256, size_bytes, now)
 
-    def _manifest(self, sha256: str) -> AdapterManifest | None:
+    def _closure(self, manifest: AdapterManifest) -> Iterator[tuple[BlobName, list[str]]]:
+        """Yield each blob that leads to an adapter, and the whole part that it is added to."""
+        for part in manifest.parts:
+            way = self._way(part.sha256, manifest)
+            base = [way.held] if isinstance(way, Way) and way.held is not None else []
+            for blob in _blobs(way):
+                yield blob, base
+
+    def _way(self, sha256: str, manifest: AdapterManifest) -> Way | BlobName:
+        (part,) = (one for one in manifest.parts if one.sha256 == sha256)
+        others = [held for _, held in self._seen.get(manifest.job, [])]
+        if sha256 in self._whole_only or len(others) < 2:
+            return Way(part)  # a newcomer need not walk back through all rounds
+        return way_to(part, manifest, self._holds, self._manifest)
+
+    def _holds(self, sha256: str) -> bool:
+        return self._blobs.path(sha256) is not None
+
+    def _following(self, way: Way) -> Following:
+        paths = [str(self._blobs.path(one.sha256)) for one in way.differences]
+        held = str(self._blobs.path(way.held or ""))
+        return Following(part=way.part.sha256, held=held, differences=paths)
+
+    def _manifest(self, sha256: str, *, quiet: bool = False) -> AdapterManifest | None:
         path = self._blobs.path(sha256)
         if path is None:
             return None
         try:
-            return AdapterManifest.decode(path.read_bytes())
+            manifest = AdapterManifest.decode(path.read_bytes())
         except WireError as error:
-            log.warning("adapter manifest %s can't be used: %s", sha256[:12], error)
+            if not quiet:
+                log.warning("adapter manifest %s can't be used: %s", sha256[:12], error)
             return None
+        seen = self._seen.setdefault(manifest.job, [])
+        if (manifest.round, sha256) not in seen:
+            seen.append((manifest.round, sha256))
+            seen.sort()
+        return manifest
+
+
+def _blobs(way: Way | BlobName) -> list[BlobName]:
+    return way.blobs if isinstance(way, Way) else [way]

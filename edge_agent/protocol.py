@@ -30,8 +30,19 @@ class Fetch(msgspec.Struct, frozen=True, kw_only=True, tag="fetch"):
     folder: str
 
 
+class Following(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of the adapter that is made of an older one and differences (`wire.frames`)."""
+
+    part: str  # its sha256, as its manifest names it
+    held: str  # file of the older part, whole
+    differences: list[str]  # files, the oldest first
+
+
 class Work(msgspec.Struct, frozen=True, kw_only=True, tag="work"):
-    """One task. ``parts`` are files of the global adapter, by the sha256 in its manifest."""
+    """One task. ``parts`` are files of the global adapter, by the sha256 in its manifest.
+
+    Those in ``following`` are made first, and put into the folder ``blobs``.
+    """
 
     task: str
     role: Role
@@ -40,6 +51,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True, tag="work"):
     base_folder: str
     manifest: str  # file with the adapter's manifest
     parts: dict[str, str]
+    following: list[Following] = []
+    blobs: str = ""
     data: list[str]  # files or folders of private text
     codec: str
     out: str  # folder for the update
@@ -153,7 +166,7 @@ class TrainedLocal(msgspec.Struct, frozen=True, kw_only=True, tag="trained-local
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
     """The task could not be done; the worker lives on.
 
-    ``kind`` is one of memory, data, model, adapter, network, other.
+    ``kind`` is one of memory, data, model, difference, adapter, network, other.
     """
 
     task: str

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from edge_agent.gather import Gathered
 from edge_agent.protocol import Work
 from edge_agent.task_run import TaskRun
 from wire.messages import LocalWork, Result, RungPlan
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
 STATE_FILE = "training.safetensors"
 
 
-def work_of(agent: "Supervisor", task: TaskRun, base: Path, parts: dict[str, str]) -> Work:
+def work_of(agent: "Supervisor", task: TaskRun, base: Path, adapter: Gathered) -> Work:
     """Return the command for a task, on the line that it is on now.
 
     Args:
         agent: whose task it is; its folder for updates is emptied.
         task: what is to be done.
         base: the base model's folder.
-        parts: files of the adapter, by sha256.
+        adapter: where its parts are.
     """
     out = agent.folder / "work"
     shutil.rmtree(out, ignore_errors=True)
@@ -37,7 +38,9 @@ def work_of(agent: "Supervisor", task: TaskRun, base: Path, parts: dict[str, str
         rank=line.rank,
         base_folder=str(base),
         manifest=str(agent.blobs.path(offer.adapter.sha256)),
-        parts=parts,
+        parts=adapter.files,
+        following=adapter.following,
+        blobs=str(agent.blobs.folder),
         data=agent.settings.data,
         codec=offer.codec,
         out=str(out),

@@ -137,8 +137,8 @@ class Tasks:
             folder = str(self._agent.folder / "models" / offer.base)
             self._agent.worker.fetch(Fetch(http=offer.http, digest=offer.base, folder=folder))
             return
-        parts = self._agent.adapters.files(offer.adapter)
-        if parts is None:
+        adapter = self._agent.adapters.files(offer.adapter)
+        if adapter is None:
             task.stage = "adapter"
             return
         task.adapter_wait_s = task.adapter_wait_s or time.monotonic() - task.started_at
@@ -147,7 +147,7 @@ class Tasks:
             return
         task.stage = "work"
         task.working = True
-        self._agent.worker.work(work_of(self._agent, task, base, parts), task.line)
+        self._agent.worker.work(work_of(self._agent, task, base, adapter), task.line)
         self._agent.teller.telemetry()
 
     def _report(self) -> None:
@@ -222,6 +222,16 @@ class Tasks:
             task.failure = reason
             task.working = False
             self.advance()
+
+    def on_wrong_difference(self, reason: str) -> None:
+        """What was made of differences isn't the adapter: gather it whole, and begin again."""
+        task = self.current
+        if task is None or task.finished is not None:
+            return
+        log.warning("the adapter of %s is gathered whole: %s", task.offer.task, reason)
+        self._agent.adapters.distrust(task.offer.adapter)
+        task.working = False
+        self.advance()
 
     def refresh_adapters(self) -> None:
         """Gather the newest adapters, let older ones go."""

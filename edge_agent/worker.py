@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
-from edge_agent.errors import AdapterError, AgentError, DataError, ModelError
+from edge_agent.errors import AdapterError, AgentError, DataError, DifferenceError, ModelError
 from edge_agent.fetch import FetchError, fetch
 from edge_agent.protocol import (
     Calibrate,
@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 
 PROGRESS_S = 0.25
 _KINDS: dict[type[AgentError], str] = {
+    DifferenceError: "difference",  # before the class that it is one of
     AdapterError: "adapter",
     DataError: "data",
     FetchError: "network",

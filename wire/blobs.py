@@ -36,7 +36,7 @@ class BlobStore:
     """
 
     def __init__(self, folder: Path, quota_bytes: int | None = None) -> None:
-        self._folder = folder
+        self.folder = folder
         self._quota_bytes = quota_bytes
         # Two senders of one blob share its state; it goes when neither holds it any more.
         self._open: weakref.WeakValueDictionary[str, Partial] = weakref.WeakValueDictionary()
@@ -69,7 +69,7 @@ class BlobStore:
 
     def partials(self) -> list[str]:
         """Return the digests of all half-received blobs on disk, sorted; `delete` drops one."""
-        return sorted(path.stem for path in (self._folder / "partial").glob("*.data"))
+        return sorted(path.stem for path in (self.folder / "partial").glob("*.data"))
 
     def put(self, data: bytes) -> str:
         """Store bytes; return their sha256 once they are on disk.
@@ -109,7 +109,7 @@ class BlobStore:
         partial = self._open.get(sha256)
         if partial is not None:
             partial.discard()
-        for left in (self._folder / "partial").glob(f"{sha256}.*"):
+        for left in (self.folder / "partial").glob(f"{sha256}.*"):
             left.unlink(missing_ok=True)
 
     def partial(self, sha256: str, size_bytes: int) -> Partial:
@@ -128,7 +128,7 @@ class BlobStore:
         chunk_count(size_bytes)
         found = self._open.get(sha256)
         if found is None:
-            stem = self._folder / "partial" / sha256
+            stem = self.folder / "partial" / sha256
             data = stem.with_suffix(".data")
             self._reserve(size_bytes - (data.stat().st_size if data.exists() else 0))
             found = Partial(stem, sha256, size_bytes, self._adopt)
@@ -141,10 +141,10 @@ class BlobStore:
         return found
 
     def _place(self, sha256: str) -> Path:
-        return self._folder / check_sha256(sha256)[:2] / sha256
+        return self.folder / check_sha256(sha256)[:2] / sha256
 
     def _whole(self) -> Iterator[Path]:
-        for path in self._folder.glob("[0-9a-f][0-9a-f]/*"):
+        for path in self.folder.glob("[0-9a-f][0-9a-f]/*"):
             if len(path.name) == 64:
                 yield path
 
@@ -157,7 +157,7 @@ class BlobStore:
             if not partial.finished
         }
         used = 0
-        for path in [*self._whole(), *(self._folder / "partial").glob("*.data")]:
+        for path in [*self._whole(), *(self.folder / "partial").glob("*.data")]:
             unwritten.pop(path.stem, None)
             with contextlib.suppress(FileNotFoundError):
                 used += path.stat().st_size
@@ -170,7 +170,7 @@ class BlobStore:
 
     @contextlib.contextmanager
     def _temporary(self) -> Iterator[tuple[Path, BinaryIO]]:
-        place = self._folder / "tmp" / uuid.uuid4().hex
+        place = self.folder / "tmp" / uuid.uuid4().hex
         try:
             with place.open("xb") as file:
                 yield place, file
@@ -185,5 +185,5 @@ class BlobStore:
         target.parent.mkdir(exist_ok=True)
         place.replace(target)
         sync_folder(target.parent)
-        sync_folder(self._folder)
+        sync_folder(self.folder)
         return target

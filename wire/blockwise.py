@@ -90,7 +90,9 @@ class BlockwiseIntegers:
     def _unpack(self, data: NDArray[np.uint8], count: int) -> Array:
         if not self._packed:
             return data.view(np.int8).astype(np.float32)
-        halves: NDArray[np.uint8] = np.stack([data & np.uint8(0x0F), data >> np.uint8(4)], axis=1).reshape(-1)[:count]
+        halves: NDArray[np.uint8] = np.stack(
+            [data & np.uint8(0x0F), data >> np.uint8(4)], axis=1
+        ).reshape(-1)[:count]
         signed = (halves ^ np.uint8(8)).astype(np.float32)  # two's complement of four bits
         signed -= 8.0
         return signed

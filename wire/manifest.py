@@ -1,8 +1,13 @@
 """The manifest of a published adapter: which blobs hold it, and the shapes they must have.
 
-It is a blob itself; `wire.messages.RoundAnnounce` and offers name it by its sha256.
+It is a blob itself; `wire.messages.RoundAnnounce` and offers name it by its sha256. Each part may
+come whole, or as the difference to the same part before (`wire.frames`): whoever holds that one, or
+can get at it by older differences, needs no more.
+
+Its bytes are JSON, as a zlib stream (RFC 1950): the names of targets repeat one another.
 """
 
+import zlib
 from typing import Annotated, Literal
 
 import msgspec
@@ -28,21 +33,43 @@ class TargetShape(
     outputs: Dimension
 
 
-class AdapterPart(msgspec.Struct, frozen=True, kw_only=True):
+BlobBytes = Annotated[int, msgspec.Meta(ge=1, le=2**36)]
+CodecName = Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
+
+
+class BlobName(msgspec.Struct, frozen=True, kw_only=True):
+    """A blob and its size."""
+
+    sha256: Sha256
+    size_bytes: BlobBytes
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """What makes a part of an older one: a packed set of the same names and shapes."""
+
+    to: Sha256  # the older part, whole
+    sha256: Sha256
+    size_bytes: BlobBytes
+    codec: CodecName
+
+
+class AdapterPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One blob of the adapter: a packed tensor set (`wire.tensors`)."""
 
     name: Literal["lora", "prompt"]
     sha256: Sha256
-    size_bytes: Annotated[int, msgspec.Meta(ge=1, le=2**36)]
-    codec: Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
+    size_bytes: BlobBytes
+    codec: CodecName
+    difference: Difference | None = None
     slice: Annotated[int, msgspec.Meta(ge=0, le=4095)] = 0  # rank slices, most important first
 
 
-class AdapterManifest(msgspec.Struct, frozen=True, kw_only=True):
+class AdapterManifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an adapter is made of.
 
     ``round`` is the one after which it was published, 0 for the start. ``rank`` is that of every
     target's factors, 0 without LoRA; ``tokens`` is the soft prompt's length, 0 without one.
+    ``previous`` is the manifest that was published before, of which differences are taken.
     """
 
     job: str
@@ -53,6 +80,7 @@ class AdapterManifest(msgspec.Struct, frozen=True, kw_only=True):
     shapes: dict[TargetName, TargetShape]
     hidden_size: Dimension
     parts: Annotated[list[AdapterPart], msgspec.Meta(max_length=4096)]
+    previous: BlobName | None = None
 
     def __post_init__(self) -> None:
         check_name(self.job, "the manifest's job")
@@ -86,30 +114,43 @@ class AdapterManifest(msgspec.Struct, frozen=True, kw_only=True):
         return {"prompt": (self.tokens, self.hidden_size)} if self.tokens else {}
 
     def encode(self) -> bytes:
-        """Return the manifest as JSON bytes; equal manifests give equal bytes.
+        """Return the manifest as compressed JSON.
 
         Raises:
             TooLargeError: more than `MAX_MANIFEST_BYTES`.
             MalformedError: a value is out of bounds; no receiver would take it.
         """
-        payload = msgspec.json.encode(self, order="deterministic")
+        payload = zlib.compress(msgspec.json.encode(self, order="deterministic"), 9)
         type(self).decode(payload)
         return payload
+
+    def expected(self, part: AdapterPart) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every tensor of a part, by name."""
+        return self.expected_prompt() if part.name == "prompt" else self.expected_lora(self.rank)
 
     @classmethod
     def decode(cls, payload: bytes) -> "AdapterManifest":
         """Read a manifest.
 
         Raises:
-            TooLargeError: more than `MAX_MANIFEST_BYTES`; nothing was parsed.
-            MalformedError: not JSON, a field is missing, mistyped or out of bounds, or the parts
-                contradict rank, targets or prompt.
+            TooLargeError: more than `MAX_MANIFEST_BYTES`, compressed or not; nothing was parsed.
+            MalformedError: not compressed JSON, a field is missing, mistyped or out of bounds, or
+                the parts contradict rank, targets or prompt.
         """
         if len(payload) > MAX_MANIFEST_BYTES:
             raise TooLargeError(
                 f"a manifest has {len(payload)} bytes; at most {MAX_MANIFEST_BYTES} are read."
             )
+        unpacker = zlib.decompressobj()
         try:
-            return msgspec.json.decode(payload, type=cls)
+            text = unpacker.decompress(payload, MAX_MANIFEST_BYTES)
+        except zlib.error as error:
+            raise MalformedError(f"not an adapter's manifest: {error}") from error
+        if unpacker.unconsumed_tail:
+            raise TooLargeError(f"a manifest has more than {MAX_MANIFEST_BYTES} bytes unpacked.")
+        if not unpacker.eof or unpacker.unused_data:
+            raise MalformedError("not an adapter's manifest: it was cut off, or more follows it.")
+        try:
+            return msgspec.json.decode(text, type=cls)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise MalformedError(f"not an adapter's manifest: {error}") from error

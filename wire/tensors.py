@@ -18,7 +18,7 @@ reads a tensor, and expands one tensor at a time.
 import io
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, NamedTuple, Self
@@ -51,16 +51,39 @@ def pack(tensors: Mapping[str, Array], codec: Codec, seed: int) -> bytes:
     Raises:
         ValueError: an entry is NaN or infinite.
     """
+    file = io.BytesIO()
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    found = [_head(codec.name, shapes)]
-    for name in sorted(tensors):
-        tensor = np.asarray(tensors[name], dtype=np.float32)
+    write_packed(file, shapes, tensors.__getitem__, codec, seed)
+    return file.getvalue()
+
+
+def write_packed(
+    file: BinaryIO,
+    shapes: Mapping[str, Shape],
+    tensor_of: Callable[[str], Array],
+    codec: Codec,
+    seed: int,
+) -> None:
+    """Write a packed set, of which one tensor at a time is asked for.
+
+    Args:
+        file: to write to.
+        shapes: of each tensor by name.
+        tensor_of: returns a tensor by its name; called once for each, in the order of names.
+        codec, seed: as for `pack`.
+
+    Raises:
+        ValueError: an entry is NaN or infinite.
+    """
+    file.write(_head(codec.name, shapes))
+    for name in sorted(shapes):
+        tensor = np.asarray(tensor_of(name), dtype=np.float32)
         if not np.isfinite(tensor).all():
             raise ValueError(f"{name} has entries that are NaN or infinite; it can't be sent.")
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
         data = codec.compress(tensor, rng)
-        found += [_length(len(data)), data]
-    return b"".join(found)
+        file.write(_length(len(data)))
+        file.write(data)
 
 
 def most_packed_bytes(expected: Mapping[str, Shape], codec: Codec) -> int:

@@ -18,6 +18,7 @@ from edge_agent.training.contract import Base, Placed
 from edge_agent.training.drawn import held_out_rows, training_rows
 from edge_agent.training.errors import PausedError
 from edge_agent.training.evaluate import evaluate
+from edge_agent.training.following import follow_all
 from edge_agent.training.heap import trim_heap
 from edge_agent.training.start import PackedStart
 from edge_agent.training.tokens import Row
@@ -67,9 +68,11 @@ class Tasks:
         self._began = time.monotonic()
         role = _role(work)
         self._report(Progress(task=work.task, stage="load"))
+        manifest = _manifest(work)
+        paths = follow_all(work, manifest)  # before the base is in memory
         base = self._warm_base(work.base_folder, work.rung)
         metrics = update = None
-        start = PackedStart(_manifest(work), _paths(work))
+        start = PackedStart(manifest, paths)
         placed = base.place(start, role.trained(work.rung, work.rank))
         trains = work.work is not None and role.trains
         held_out, drawn = self._rows(work, base, trains=trains)
@@ -186,7 +189,3 @@ def _manifest(work: Work) -> AdapterManifest:
         return AdapterManifest.decode(Path(work.manifest).read_bytes())
     except (MalformedError, OSError) as error:
         raise AdapterError(f"the adapter's manifest: {error}") from error
-
-
-def _paths(work: Work) -> dict[str, Path]:
-    return {sha256: Path(path) for sha256, path in work.parts.items()}

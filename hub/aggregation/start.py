@@ -1,12 +1,15 @@
 """The global adapter before the first round: it changes nothing yet, and every part can learn.
 
 LoRA starts as in Hu et al. 2021 (arXiv 2106.09685, section 4.1): random A, B = 0. Here the rows of
-A are orthonormal, the form that every later round has. The soft prompt is drawn at the scale at
+A are random signs of unit length, which the entropy code carries at one bit an entry; where there
+are so few entries that rows could coincide, they are orthonormal, the form that every later round
+has. The soft prompt is drawn at the scale at
 which the Llama family initialises its embeddings; the first norm of the model removes the scale,
 so that only the direction matters, and a small start is one that training turns quickly.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hub.aggregation.basis import complete, seed_of
 from hub.aggregation.contract import Array
@@ -14,6 +17,8 @@ from wire.manifest import AdapterManifest
 
 #: Standard deviation of the first soft prompt: `initializer_range` of the Llama family.
 PROMPT_STD = 0.02
+#: Two rows of so many random signs lie within 30 degrees of a right angle, but once in 16,000.
+FEW_INPUTS = 64
 
 
 def lora_start(manifest: AdapterManifest, seed: int) -> dict[str, Array]:
@@ -24,16 +29,24 @@ def lora_start(manifest: AdapterManifest, seed: int) -> dict[str, Array]:
         seed: the job's; with the target's name it fixes each A.
 
     Returns:
-        ``lora_A`` (R, in) with rows of unit norm, orthogonal as long as R <= in; ``lora_B``
-        (out, R) of zeros.
+        ``lora_A`` (R, in) with rows of unit norm, orthogonal or nearly so as long as R <= in;
+        ``lora_B`` (out, R) of zeros.
     """
     tensors: dict[str, Array] = {}
     for target, shape in sorted(manifest.shapes.items()):
-        nothing = np.empty((0, shape.inputs), dtype=np.float64)
-        rows = complete(nothing, manifest.rank, nothing, seed_of(seed, target))
+        rows = _directions(manifest.rank, shape.inputs, seed_of(seed, target))
         tensors[f"{target}.lora_A"] = rows.astype(np.float32)
         tensors[f"{target}.lora_B"] = np.zeros((shape.outputs, manifest.rank), dtype=np.float32)
     return tensors
+
+
+def _directions(rank: int, width: int, seed: int) -> NDArray[np.float64]:
+    if width >= max(FEW_INPUTS, 4 * rank):
+        signs = np.random.default_rng(seed).integers(0, 2, (rank, width)) * 2.0 - 1.0
+        rows: NDArray[np.float64] = signs / np.sqrt(width)
+        return rows
+    nothing = np.empty((0, width), dtype=np.float64)
+    return complete(nothing, rank, nothing, seed)
 
 
 def prompt_start(manifest: AdapterManifest, seed: int) -> dict[str, Array]:

@@ -1,24 +1,35 @@
 """The global adapter's versions: packed, stored as blobs, and known by their manifest's sha256.
 
 The hub's adapter *is* the decoded broadcast, so that hub and devices compute from the same
-numbers. The last few versions are kept: an update that comes late refers to one of them.
+numbers. After a round that is what was before and a coded difference (`wire.frames`); the whole
+stands beside it for devices that hold no older version. The last few versions are kept: an update
+that comes late refers to one of them.
 """
 
-import logging
-from collections.abc import Mapping
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
+from hub.aggregation.alignment import aligned
 from hub.aggregation.combine import Combined
-from hub.aggregation.contract import Array, GlobalAdapter
+from hub.aggregation.contract import Array, Factors, GlobalAdapter
 from hub.aggregation.start import lora_start, prompt_start
 from hub.export.peft_folder import export_peft
+from hub.scheduling.codec_choice import choose_codec
 from wire.blobs import BlobStore
-from wire.codecs import by_name
+from wire.codecs import by_name, catalogue
+from wire.codecs.contract import Shape
 from wire.errors import MalformedError
-from wire.manifest import AdapterManifest, AdapterPart
-from wire.tensors import pack
+from wire.frames import follow
+from wire.manifest import AdapterManifest, AdapterPart, BlobName, Difference
+from wire.tensors import PackedFile, pack
 
-log = logging.getLogger(__name__)
+#: Of whole adapters: devices compute from the decoded one, so its rounding is no error between us.
+WHOLE_CODEC = "bf16"
+#: Codecs that a job may name for whole adapters, too. Others would coarsen an adapter, not a step.
+_WHOLE = ("bf16", "raw")
 
 
 class Adapters:
@@ -37,22 +48,35 @@ class Adapters:
         Args:
             manifest: without parts.
             seed: the job's.
-            codec: in which it is broadcast.
+            codec: of the job file.
         """
         parts = []
         if manifest.shapes:
-            parts.append(self._part("lora", lora_start(manifest, seed), codec, seed))
+            parts.append(self._first("lora", lora_start(manifest, seed), codec))
         if manifest.tokens:
-            parts.append(self._part("prompt", prompt_start(manifest, seed), codec, seed))
-        return self._put(manifest, parts)
+            parts.append(self._first("prompt", prompt_start(manifest, seed), codec))
+        return self._put(msgspec.structs.replace(manifest, parts=parts))
 
-    def advance(self, start: GlobalAdapter, combined: Combined, round_: int, codec: str) -> str:
-        """Store the adapter after a round; a part that nobody trained stays as it is."""
+    def advance(
+        self, before: str, start: GlobalAdapter, combined: Combined, round_: int, codec: str
+    ) -> str:
+        """Store the adapter after a round; a part that nobody trained stays as it is.
+
+        Args:
+            before: sha256 of the manifest of ``start``.
+            start: the adapter that the updates were combined onto.
+            combined: the parts' new values.
+            round_: after which it is published.
+            codec: of the job file.
+        """
         parts = []
         for old in start.manifest.parts:
             new = combined.lora if old.name == "lora" else combined.prompt
-            parts.append(old if new is None else self._part(old.name, new, codec, round_))
-        return self._put(_replace(start.manifest, round=round_), parts)
+            parts.append(old if new is None else self._next(start, old, new, round_, codec))
+        previous = BlobName(sha256=before, size_bytes=self._path(before).stat().st_size)
+        return self._put(
+            msgspec.structs.replace(start.manifest, round=round_, parts=parts, previous=previous)
+        )
 
     def load(self, sha256: str) -> GlobalAdapter:
         """Return a version by its manifest.
@@ -60,22 +84,52 @@ class Adapters:
         Raises:
             MalformedError: a blob is gone or damaged.
         """
-        manifest = AdapterManifest.decode(self._path(sha256).read_bytes())
+        manifest = self.manifest(sha256)
         paths = {part.name: self._path(part.sha256) for part in manifest.parts}
         return GlobalAdapter(manifest=manifest, lora=paths.get("lora"), prompt=paths.get("prompt"))
 
+    def manifest(self, sha256: str) -> AdapterManifest:
+        """Return a version's manifest.
+
+        Raises:
+            MalformedError: the blob is gone or damaged.
+        """
+        return AdapterManifest.decode(self._path(sha256).read_bytes())
+
     def files(self, sha256: str) -> dict[str, Path]:
-        """Return what is broadcast for a version, by slice name: the manifest comes first."""
-        manifest = AdapterManifest.decode(self._path(sha256).read_bytes())
+        """Return what is broadcast for a version, by slice name: the manifest comes first.
+
+        Of a part that changed since the version before, that is the difference.
+        """
         files = {"manifest": self._path(sha256)}
-        for part in manifest.parts:
-            files[f"{part.name}-{part.slice}"] = self._path(part.sha256)
+        for part in self.manifest(sha256).parts:
+            sent = part.sha256 if part.difference is None else part.difference.sha256
+            files[f"{part.name}-{part.slice}"] = self._path(sent)
         return files
 
     def blobs(self, sha256: str) -> set[str]:
-        """Return the digests of all blobs of a version."""
-        manifest = AdapterManifest.decode(self._path(sha256).read_bytes())
-        return {sha256, *(part.sha256 for part in manifest.parts)}
+        """Return the digests of all blobs of a version, with those of a way to it.
+
+        A device that was away goes that way where it is shorter than the whole: so many older
+        manifests and differences are needed still.
+        """
+        found = {sha256, *(part.sha256 for part in self.manifest(sha256).parts)}
+        whole_bytes = sum(part.size_bytes for part in self.manifest(sha256).parts)
+        for older, manifest in self._back_from(sha256):
+            changes = [part.difference for part in manifest.parts if part.difference is not None]
+            whole_bytes -= sum(change.size_bytes for change in changes)
+            if whole_bytes <= 0:
+                break
+            found |= {older, *(change.sha256 for change in changes)}
+        return found
+
+    def _back_from(self, sha256: str) -> Iterator[tuple[str, AdapterManifest]]:
+        """Yield a version's manifest and those before it, as far as they are here."""
+        at: str | None = sha256
+        while at is not None and self._store.path(at) is not None:
+            manifest = self.manifest(at)
+            yield at, manifest
+            at = manifest.previous.sha256 if manifest.previous else None
 
     def export(self, sha256: str, folder: Path, base: str) -> None:
         """Write a version as PEFT folders; see `hub.export.peft_folder`."""
@@ -87,22 +141,82 @@ class Adapters:
             raise MalformedError(f"blob {sha256[:12]} is not in the store; was it deleted?")
         return path
 
-    def _part(self, name: str, tensors: Mapping[str, Array], codec: str, seed: int) -> AdapterPart:
-        packed = pack(tensors, by_name(codec), seed)
-        sha256 = self._store.put(packed)
+    def _first(self, name: str, tensors: Mapping[str, Array], codec: str) -> AdapterPart:
+        """Store a part's start: entropy-coded, if the whole codec keeps no more than that."""
+        if codec != "raw":
+            packed = pack(tensors, by_name("entropy"), seed=0)
+            whole = pack(tensors, by_name(WHOLE_CODEC), seed=0)
+            shapes = {key: tensor.shape for key, tensor in tensors.items()}
+            if _followed(packed, [], shapes) == whole:
+                return self._part(name, packed, "entropy")
+        return self._whole(name, tensors, codec)
+
+    def _whole(self, name: str, tensors: Mapping[str, Array], codec: str) -> AdapterPart:
+        """Store a part as a whole."""
+        kind = codec if codec in _WHOLE else WHOLE_CODEC
+        return self._part(name, pack(tensors, by_name(kind), seed=0), kind)
+
+    def _next(
+        self,
+        start: GlobalAdapter,
+        old: AdapterPart,
+        new: Mapping[str, Array],
+        round_: int,
+        codec: str,
+    ) -> AdapterPart:
+        """Store what a part has become: as a difference, if that is the smaller way."""
+        expected = start.manifest.expected(old)
+        path = self._path(old.sha256)
+        with PackedFile.open(path, expected) as packed:
+            before = {name: packed.get(name) for name in packed.names()}
+        kind = _difference_codec(codec, sum(tensor.size for tensor in before.values()))
+        turned = _aligned(new, before)
+        changes = {name: turned[name] - before[name] for name in before}
+        del turned
+        difference = pack(changes, by_name(kind), seed=round_)
+        if codec == "raw" or len(difference) >= old.size_bytes:
+            return self._whole(old.name, new, codec)
+        part = self._part(old.name, _followed(path, [difference], expected), WHOLE_CODEC)
+        named = Difference(
+            to=old.sha256,
+            sha256=self._store.put(difference),
+            size_bytes=len(difference),
+            codec=kind,
+        )
+        return msgspec.structs.replace(part, difference=named)
+
+    def _part(self, name: str, packed: bytes, codec: str) -> AdapterPart:
         return AdapterPart(
             name="lora" if name == "lora" else "prompt",
-            slice=0,
-            sha256=sha256,
+            sha256=self._store.put(packed),
             size_bytes=len(packed),
             codec=codec,
         )
 
-    def _put(self, manifest: AdapterManifest, parts: list[AdapterPart]) -> str:
-        return self._store.put(_replace(manifest, parts=parts).encode())
+    def _put(self, manifest: AdapterManifest) -> str:
+        return self._store.put(manifest.encode())
 
 
-def _replace(manifest: AdapterManifest, **changes: object) -> AdapterManifest:
-    import msgspec
+def _followed(
+    whole: Path | bytes, differences: Sequence[bytes], expected: Mapping[str, Shape]
+) -> bytes:
+    file = io.BytesIO()
+    follow(file, whole, differences, expected, WHOLE_CODEC)
+    return file.getvalue()
 
-    return msgspec.structs.replace(manifest, **changes)
+
+def _difference_codec(codec: str, numbers: int) -> str:
+    known = {name: kind.bits_per_parameter for name, kind in catalogue().items()}
+    chosen, _ = choose_codec(codec, hub=known, device=known, parameters=numbers)
+    return chosen or WHOLE_CODEC
+
+
+def _aligned(new: Mapping[str, Array], before: Mapping[str, Array]) -> dict[str, Array]:
+    """Return factors in the basis that is nearest to the one before; a prompt stays as it is."""
+    turned = dict(new)
+    for name in before:
+        if name.endswith(".lora_A"):
+            other = name[: -len("A")] + "B"
+            found = aligned(Factors(new[name], new[other]), Factors(before[name], before[other]))
+            turned[name], turned[other] = found.a, found.b
+    return turned

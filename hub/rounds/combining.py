@@ -35,7 +35,7 @@ def combine_round(
         action: which updates, onto which adapter.
         rule: how LoRA factors are combined; prompts are averaged.
         strategy: how much each update weighs.
-        codec: in which the new adapter is broadcast.
+        codec: of the job file.
 
     Raises:
         SpoiledUpdateError: a blob or the adapter that it started from is gone.
@@ -52,7 +52,7 @@ def combine_round(
         for update, weight in zip(action.updates, weights, strict=True)
     ]
     combined = combine(start, contributions, product_rule(rule), factor_rule("mean"))
-    manifest = adapters.advance(start, combined, action.round, codec)
+    manifest = adapters.advance(action.start, start, combined, action.round, codec)
     record = {f"weight.{u.device}": w for u, w in zip(action.updates, weights, strict=True)}
     return manifest, record
 

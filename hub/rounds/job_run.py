@@ -30,9 +30,6 @@ from wire.messages import AdapterRef, JobKnobs
 
 log = logging.getLogger(__name__)
 
-#: Devices compute from the decoded broadcast, so its rounding is no error between them and us.
-BROADCAST_CODEC = "bf16"
-
 
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What is stored of a job besides its events."""
@@ -80,7 +77,7 @@ class JobRun:
     def begin(self) -> None:
         """Write the log's first event: the adapter before round 1 is on disk."""
         manifest = start_manifest(self.file, self.base)
-        start = self.desk.adapters.begin(manifest, self.spec.seed, self._codec)
+        start = self.desk.adapters.begin(manifest, self.spec.seed, self.file.codec)
         rules = events.RoundRules(job=self.name, rounds=self.file.rounds)
         self.record(events.Submitted(rules=rules, start=start))
 
@@ -194,7 +191,7 @@ class JobRun:
             action,
             rule=self.file.rule,
             strategy=self.file.strategy,
-            codec=self._codec,
+            codec=self.file.codec,
         )
 
         def then(outcome: Any) -> None:
@@ -214,10 +211,6 @@ class JobRun:
             self.drive()
 
         self.desk.background(work, then)
-
-    @property
-    def _codec(self) -> str:
-        return BROADCAST_CODEC if self.file.codec == "auto" else self.file.codec
 
     def _publish(self, action: actions.Publish) -> None:
         if not self.desk.link.connected:

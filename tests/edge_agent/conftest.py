@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -145,11 +146,7 @@ def make_adapter(tmp_path: Path) -> Callable[..., SavedAdapter]:
                     name=name, slice=index, sha256=sha256, size_bytes=len(data), codec="raw"
                 )
             )
-        manifest = AdapterManifest.decode(
-            json.dumps(
-                {**json.loads(empty.encode()), "parts": [json.loads(_json(p)) for p in parts]}
-            ).encode()
-        )
+        manifest = msgspec.structs.replace(empty, parts=parts)
         path = tmp_path / "manifest.json"
         path.write_bytes(manifest.encode())
         return SavedAdapter(manifest, path, files, tensors)
@@ -165,9 +162,3 @@ def _sliced(tensors: dict[str, np.ndarray], slices: int) -> list[dict[str, np.nd
         for part, piece in zip(cut, np.array_split(value, slices, axis=axis), strict=True):
             part[name] = piece
     return cut
-
-
-def _json(part: AdapterPart) -> bytes:
-    import msgspec
-
-    return msgspec.json.encode(part)

@@ -1,12 +1,22 @@
 """The adapter's manifest: the shapes it promises and what it may not say."""
 
 import json
+import zlib
+from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from wire.errors import MalformedError, TooLargeError
-from wire.manifest import MAX_MANIFEST_BYTES, AdapterManifest, AdapterPart, TargetShape
+from wire.manifest import (
+    MAX_MANIFEST_BYTES,
+    AdapterManifest,
+    AdapterPart,
+    BlobName,
+    Difference,
+    TargetShape,
+)
 
 BASE, LORA, PROMPT = "a" * 64, "b" * 64, "c" * 64
 Q = "model.layers.0.self_attn.q_proj"
@@ -29,7 +39,7 @@ def sample() -> AdapterManifest:
 
 
 def as_json() -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(sample().encode())
+    document: dict[str, Any] = json.loads(zlib.decompress(sample().encode()))
     return document
 
 
@@ -41,7 +51,6 @@ def test_its_json_is_what_the_contract_says() -> None:
     assert as_json()["shapes"] == {Q: {"in": 64, "out": 96}}
     assert as_json()["parts"][0] == {
         "name": "lora",
-        "slice": 0,
         "sha256": LORA,
         "size_bytes": 5000,
         "codec": "bf16",
@@ -71,7 +80,9 @@ def test_the_prompt_has_this_shape() -> None:
 def test_no_tokens_means_no_prompt() -> None:
     document = as_json() | {"tokens": 0}
     del document["parts"][1]
-    assert AdapterManifest.decode(json.dumps(document).encode()).expected_prompt() == {}
+    assert (
+        AdapterManifest.decode(zlib.compress(json.dumps(document).encode())).expected_prompt() == {}
+    )
 
 
 @pytest.mark.parametrize(
@@ -102,7 +113,7 @@ def test_no_tokens_means_no_prompt() -> None:
 )
 def test_impossible_values_are_refused_by_name(key: str, value: object, says: str) -> None:
     with pytest.raises(MalformedError, match=says):
-        AdapterManifest.decode(json.dumps(as_json() | {key: value}).encode())
+        AdapterManifest.decode(zlib.compress(json.dumps(as_json() | {key: value}).encode()))
 
 
 @pytest.mark.parametrize(
@@ -113,14 +124,14 @@ def test_impossible_parts_are_refused(key: str, value: object) -> None:
     document = as_json()
     document["parts"][0][key] = value
     with pytest.raises(MalformedError, match="parts"):
-        AdapterManifest.decode(json.dumps(document).encode())
+        AdapterManifest.decode(zlib.compress(json.dumps(document).encode()))
 
 
 def test_two_blobs_for_one_slice_are_refused() -> None:
     document = as_json()
     document["parts"].append(document["parts"][0])
     with pytest.raises(MalformedError, match="twice"):
-        AdapterManifest.decode(json.dumps(document).encode())
+        AdapterManifest.decode(zlib.compress(json.dumps(document).encode()))
 
 
 def test_more_than_the_cap_is_refused_unparsed() -> None:
@@ -132,6 +143,41 @@ def test_more_than_the_cap_is_refused_unparsed() -> None:
 def test_what_is_no_manifest_is_malformed(payload: bytes) -> None:
     with pytest.raises(MalformedError):
         AdapterManifest.decode(payload)
+    with pytest.raises(MalformedError):
+        AdapterManifest.decode(zlib.compress(payload))
+
+
+def test_what_unpacks_to_more_than_the_cap_is_refused() -> None:
+    bomb = zlib.compress(b" " * (64 * MAX_MANIFEST_BYTES), 9)
+    assert len(bomb) < MAX_MANIFEST_BYTES // 10
+    with pytest.raises(TooLargeError):
+        AdapterManifest.decode(bomb)
+
+
+@pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: data + b"x"])
+def test_a_stream_that_is_cut_off_or_goes_on_is_refused(change: Callable[[bytes], bytes]) -> None:
+    with pytest.raises(MalformedError):
+        AdapterManifest.decode(change(sample().encode()))
+
+
+def test_a_difference_names_the_part_that_it_is_taken_to() -> None:
+    change = Difference(to="d" * 64, sha256="e" * 64, size_bytes=70, codec="entropy")
+    one, other = sample().parts
+    manifest = msgspec.structs.replace(
+        sample(),
+        parts=[msgspec.structs.replace(one, difference=change), other],
+        previous=BlobName(sha256="f" * 64, size_bytes=300),
+    )
+    assert AdapterManifest.decode(manifest.encode()) == manifest
+
+
+def test_targets_that_repeat_one_another_cost_little() -> None:
+    shapes = {
+        f"model.layers.{n}.mlp.{name}": TargetShape(inputs=2048, outputs=5632)
+        for n in range(22)
+        for name in ("gate_proj", "up_proj", "down_proj")
+    }
+    assert len(msgspec.structs.replace(sample(), shapes=shapes).encode()) < 1000
 
 
 def test_what_no_receiver_would_take_is_not_written() -> None:
@@ -152,4 +198,4 @@ def test_what_no_receiver_would_take_is_not_written() -> None:
 
 def test_a_newer_hub_may_add_a_field() -> None:
     document = as_json() | {"kind": "soft"}
-    assert AdapterManifest.decode(json.dumps(document).encode()) == sample()
+    assert AdapterManifest.decode(zlib.compress(json.dumps(document).encode())) == sample()

@@ -40,6 +40,13 @@ def test_rows_of_a_are_orthogonal_and_of_unit_length(manifest: AdapterManifest) 
     np.testing.assert_allclose(np.linalg.norm(tensors["tiny.lora_A"], axis=1), 1, atol=1e-6)
 
 
+def test_rows_of_many_entries_are_signs_of_unit_length(make_manifest: MakeManifest) -> None:
+    a = lora_start(make_manifest(rank=8, shapes={"wide": (5, 256)}), 7)["wide.lora_A"]
+    assert set(np.unique(a)) == {-1 / 16, 1 / 16}  # 1 / sqrt(256)
+    # The product of two rows is a mean of 256 signs: it deviates by 1/16; six times that is far.
+    assert np.abs(a @ a.T - np.eye(8)).max() < 6 / 16
+
+
 def test_the_seed_and_the_name_fix_it(
     manifest: AdapterManifest, make_manifest: MakeManifest
 ) -> None:

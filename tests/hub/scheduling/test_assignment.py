@@ -61,7 +61,9 @@ def test_the_download_of_the_adapter_counts(make_job: Make, make_device: Make) -
     assert overhead_s(make_job(adapter_bytes=8000), timing, 3000) == 5.0 + 4.0 + 3.0
 
 
-def test_the_predicted_time_is_for_the_full_work_in_the_codec_that_is_chosen(make_job: Make, make_device: Make) -> None:
+def test_the_predicted_time_is_for_the_full_work_in_the_codec_that_is_chosen(
+    make_job: Make, make_device: Make
+) -> None:
     device = make_device("a")
     timing = DeviceTiming(seconds_per_step=2.0, load_s=1.0, up_bytes_per_s=160_000.0)
     candidate = Candidate(device, device.plan)

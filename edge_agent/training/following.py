@@ -1,0 +1,47 @@
+"""Makes parts of an adapter of older ones and differences, before a task begins."""
+
+from pathlib import Path
+
+from edge_agent.errors import DifferenceError
+from edge_agent.protocol import Following, Work
+from wire.blobs import BlobStore
+from wire.errors import WireError
+from wire.frames import follow
+from wire.manifest import AdapterManifest
+
+
+def follow_all(work: Work, manifest: AdapterManifest) -> dict[str, Path]:
+    """Return the files of all parts of a task's adapter by sha256; missing ones are made.
+
+    What is made goes into the blob store, so that the next difference can be added to it.
+
+    Raises:
+        DifferenceError: a part does not come to what the manifest says.
+    """
+    paths = {sha256: Path(path) for sha256, path in work.parts.items()}
+    for one in work.following:
+        paths[one.part] = _made(one, manifest, Path(work.out), BlobStore(Path(work.blobs)))
+    return paths
+
+
+def _made(one: Following, manifest: AdapterManifest, folder: Path, store: BlobStore) -> Path:
+    part = next((part for part in manifest.parts if part.sha256 == one.part), None)
+    if part is None:
+        raise DifferenceError(f"part {one.part[:12]} is not in the adapter's manifest.")
+    draft = folder / "part.packed"
+    differences = [Path(path) for path in one.differences]
+    try:
+        with draft.open("wb") as file:
+            follow(file, Path(one.held), differences, manifest.expected(part), part.codec)
+        sha256 = store.put_file(draft)
+    except (WireError, OSError) as error:
+        raise DifferenceError(f"part {one.part[:12]} can't be made: {error}") from error
+    finally:
+        draft.unlink(missing_ok=True)
+    path = store.path(sha256)
+    if sha256 != one.part or path is None:
+        store.delete(sha256)
+        raise DifferenceError(
+            f"{len(differences)} differences come to {sha256[:12]}, not to {one.part[:12]}."
+        )
+    return path
