@@ -18,18 +18,21 @@ MOST_ROUNDS = 32
 class Way(msgspec.Struct, frozen=True):
     """How one part is had: ``held`` and the differences after it, the oldest first.
 
-    ``held`` is None where the part itself is held or is gathered whole.
+    ``held`` is None where the part itself is held or is gathered whole, and while the way is not
+    known to its end: then ``older`` is the manifest that must be seen first.
     """
 
     part: AdapterPart
     held: str | None = None
     differences: tuple[Difference, ...] = ()
+    older: BlobName | None = None
 
     @property
     def blobs(self) -> list[BlobName]:
         """What it takes, held or still to be gathered; without ``held``."""
         needed = self.differences or (self.part,)
-        return [BlobName(sha256=one.sha256, size_bytes=one.size_bytes) for one in needed]
+        found = [BlobName(sha256=one.sha256, size_bytes=one.size_bytes) for one in needed]
+        return found if self.older is None else [*found, self.older]
 
 
 def way_to(
@@ -37,8 +40,8 @@ def way_to(
     manifest: AdapterManifest,
     holds: Callable[[str], bool],
     older: Callable[[str], AdapterManifest | None],
-) -> Way | BlobName:
-    """Return the way to a part, or the older manifest that must be seen first.
+) -> Way:
+    """Return the way to a part, as far as it can be told yet.
 
     Args:
         part: of ``manifest``.
@@ -66,6 +69,6 @@ def way_to(
             break
         before = older(now.previous.sha256)
         if before is None:
-            return now.previous
+            return Way(part, None, tuple(differences), now.previous)
         now = before
     return Way(part)

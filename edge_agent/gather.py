@@ -61,18 +61,17 @@ class Adapters:
         if manifest is None:
             return None
         ways = [self._way(part.sha256, manifest) for part in manifest.parts]
-        needed = [blob for way in ways for blob in _blobs(way)]
+        needed = [blob for way in ways for blob in way.blobs]
         here = [self._collector.want(one.sha256, one.size_bytes, now) for one in needed]
-        if not all(here) or any(isinstance(way, BlobName) for way in ways):
+        if not all(here) or any(way.older is not None for way in ways):
             return None
-        found = [way for way in ways if isinstance(way, Way)]
         return Gathered(
             files={
                 way.part.sha256: str(self._blobs.path(way.part.sha256))
-                for way in found
+                for way in ways
                 if way.held is None
             },
-            following=[self._following(way) for way in found if way.held is not None],
+            following=[self._following(way) for way in ways if way.held is not None],
         )
 
     def distrust(self, reference: AdapterRef) -> None:
@@ -116,11 +115,11 @@ class Adapters:
         """Yield each blob that leads to an adapter, and the whole part that it is added to."""
         for part in manifest.parts:
             way = self._way(part.sha256, manifest)
-            base = [way.held] if isinstance(way, Way) and way.held is not None else []
-            for blob in _blobs(way):
+            base = [way.held] if way.held is not None else []
+            for blob in way.blobs:
                 yield blob, base
 
-    def _way(self, sha256: str, manifest: AdapterManifest) -> Way | BlobName:
+    def _way(self, sha256: str, manifest: AdapterManifest) -> Way:
         (part,) = (one for one in manifest.parts if one.sha256 == sha256)
         others = [held for _, held in self._seen.get(manifest.job, [])]
         if sha256 in self._whole_only or len(others) < 2:
@@ -150,7 +149,3 @@ class Adapters:
             seen.append((manifest.round, sha256))
             seen.sort()
         return manifest
-
-
-def _blobs(way: Way | BlobName) -> list[BlobName]:
-    return way.blobs if isinstance(way, Way) else [way]

@@ -174,9 +174,10 @@ class Adapters:
         changes = {name: turned[name] - before[name] for name in before}
         del turned
         difference = pack(changes, by_name(kind), seed=round_)
-        if codec == "raw" or len(difference) >= old.size_bytes:
+        whole = _followed(path, [difference], expected)
+        if codec == "raw" or len(difference) >= len(whole):
             return self._whole(old.name, new, codec)
-        part = self._part(old.name, _followed(path, [difference], expected), WHOLE_CODEC)
+        part = self._part(old.name, whole, WHOLE_CODEC)
         named = Difference(
             to=old.sha256,
             sha256=self._store.put(difference),

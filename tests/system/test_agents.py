@@ -21,7 +21,9 @@ from tests.system.agent_process import AgentProcess, agent_command
 from tests.system.hub_process import HubProcess, poll
 from tests.system.small_base import job_text
 from tests.system.wiretap import Wiretap
-from wire.messages import BlobFin, DeviceInfo, DeviceState, Evaluated, Result
+from wire.messages import BlobFin, BlobGet, DeviceInfo, DeviceState, Evaluated, Result
+from wire.shape import target_modules
+from wire.transfer import decode_chunk
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -259,3 +261,25 @@ def test_a_base_of_the_qwen2_family_trains_as_well(site: Site) -> None:
     for device in ROLES:
         assert job.loss_after[device] < job.loss_before[device]
     assert {name: agent.worker().pid for name, agent in site.agents.items()} == workers
+
+
+def lora_numbers(site: Site) -> int:
+    """Return how many numbers LoRA factors of the job's rank have."""
+    config = json.loads((site.folder / "base" / "config.json").read_text())
+    return RANK * sum(out + inp for out, inp in target_modules(config).values())
+
+
+def test_rounds_are_followed_by_what_was_published_once(site: Site) -> None:
+    chunks = [
+        (one.topic.rpartition("/")[2], decode_chunk(one.payload))
+        for one in site.tap.received
+        if "/slice/" in one.topic
+    ]
+    published = [(name, len(chunk.data)) for name, chunk in chunks if name != "manifest"]
+    assert [name for name, _ in published] == ["lora-0", "prompt-0"] * 3
+    # One chunk each: the whole adapter in bfloat16 has more bytes than all three together.
+    whole_bytes = 2 * lora_numbers(site)
+    assert sum(size for name, size in published if name == "lora-0") < whole_bytes
+    # All that a device needs is the broadcast: nobody had to ask for anything.
+    assert [one for device in ROLES for one in site.tap.messages(BlobGet, device)] == []
+    assert not any("gathered whole" in agent.log for agent in site.agents.values())
