@@ -96,20 +96,30 @@ class Adapters:
             for blob, base in self._closure(manifest) if manifest else ():
                 wanted[blob.sha256] = blob.size_bytes
                 held.update(base)
-        # The newest manifest may be on its way yet: what leads to the one before leads there, too.
         for job, seen in self._seen.items():
             del seen[:-_KEPT]
             if job in self._jobs.active:
                 held.update(sha256 for _, sha256 in seen)
-                before = self._manifest(seen[-1][1]) if seen else None
-                for blob, base in self._closure(before) if before else ():
-                    held.update((blob.sha256, *base))
+                held.update(self._last_way(seen))
         self._collector.keep_only(set(wanted))
         for sha256 in self._blobs.all():
             if sha256 not in wanted and sha256 not in held and sha256 not in keep:
                 self._blobs.delete(sha256)
         for sha256, size_bytes in wanted.items():
             self._collector.want(sha256, size_bytes, now)
+
+    def _last_way(self, seen: list[tuple[int, str]]) -> set[str]:
+        """Return what leads to the newest version to which all of a way is known.
+
+        A newer manifest may be on its way, or one between: what leads to that one leads there, too.
+        """
+        for _, sha256 in reversed(seen):
+            manifest = self._manifest(sha256)
+            ways = [self._way(part.sha256, manifest) for part in manifest.parts] if manifest else []
+            if any(way.held or self._holds(way.part.sha256) for way in ways):
+                found = {blob.sha256 for way in ways for blob in way.blobs}
+                return found | {way.held for way in ways if way.held is not None}
+        return set()
 
     def _closure(self, manifest: AdapterManifest) -> Iterator[tuple[BlobName, list[str]]]:
         """Yield each blob that leads to an adapter, and the whole part that it is added to."""

@@ -110,7 +110,9 @@ def test_misdeeds_are_refused_and_leave_no_trace_in_the_adapter(
     fleet.join("spoiled", **HONEST)
     bad = fleet.join("spoiled", **dict.fromkeys(MISDEEDS, ("lora", 3)))
     silent, gone = fleet.join("spoiled", silent=("lora", 2), gone=("lora", 2))
-    hub.submit(job_text("spoiled", base, rounds=1, deadline_s=8, cohort={"min": 3, "max": 20}))
+    hub.submit(
+        job_text("spoiled", base, codec="raw", rounds=1, deadline_s=8, cohort={"min": 3, "max": 20})
+    )
     for device in bad:
         offer = device.await_offer(1)
         misdeed, _, reason = MISDEEDS[device.id]
@@ -140,7 +142,7 @@ def test_misdeeds_are_refused_and_leave_no_trace_in_the_adapter(
     assert fleet.finish(hub, "spoiled").summary.phase == "done"
     for name in HONEST:
         fleet.all[name].describe("clean")
-    hub.submit(job_text("clean", base, rounds=1, cohort={"min": 3, "max": 20}))
+    hub.submit(job_text("clean", base, codec="raw", rounds=1, cohort={"min": 3, "max": 20}))
     assert fleet.finish(hub, "clean").summary.phase == "done"
     spoiled, clean = adapter_files(hub, "spoiled"), adapter_files(hub, "clean")
     assert len(clean) == 2
