@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 RUN_ARGS ?=
 
-.PHONY: help setup demo test check bench mosquitto clean
+.PHONY: help setup demo test check bench mosquitto asyncapi clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -47,6 +47,9 @@ bench: setup mosquitto ## Measure what the README quotes
 	@code=0; for table in spine memory; do \
 	  PATH="$$PATH:/usr/sbin" $(BIN)/python -m bench.$$table $(RUN_ARGS) || code=1; \
 	done; exit $$code
+
+asyncapi: setup ## Write docs/asyncapi.yaml anew, after a message or a topic changed
+	$(BIN)/python -m wire.asyncapi docs
 
 clean: ## Remove what make made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -6,13 +6,33 @@ No topic has more than seven slashes (AWS IoT Core's limit).
 """
 
 import re
+from typing import Literal
 
 import msgspec
 
 from wire.errors import MalformedError
 
 PROTOCOL = "v1"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
+DEFAULT_ROOT = "lorikeet"
+Party = Literal["hub", "device"]
+#: Who publishes on each kind of topic; the other party listens.
+SENDERS: dict[str, Party] = {
+    "hub_state": "hub",
+    "job_round": "hub",
+    "device_state": "device",
+    "device_info": "device",
+    "telemetry": "device",
+    "event": "device",
+    "request": "device",
+    "reply": "hub",
+    "command": "hub",
+    "slice_chunk": "hub",
+    "upload_chunk": "device",
+    "repair_chunk": "hub",
+}
+#: One level of a topic that stands for a name.
+NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
+_NAME = re.compile(NAME_PATTERN + r"\Z")
 
 
 def check_name(name: str, what: str) -> str:
@@ -46,7 +66,7 @@ class Topics(msgspec.Struct, frozen=True):
     """Spells and parses the topics of one fleet."""
 
     fleet: str
-    root: str = "lorikeet"
+    root: str = DEFAULT_ROOT
 
     def __post_init__(self) -> None:
         check_name(self.fleet, "fleet")
@@ -111,6 +131,44 @@ class Topics(msgspec.Struct, frozen=True):
         return None
 
 
+def template(kind: str, name: str | None = None) -> str:
+    """Return a kind of topic with its variable levels in braces, as documents write it.
+
+    Args:
+        kind: a key of `SENDERS`.
+        name: stands in place of the last variable level, such as a request's op.
+    """
+    last = name or "{" + _LAST_LEVEL.get(kind, "name") + "}"
+    levels = _WATCHED.get(kind) or _DATA[kind]
+    root = DEFAULT_ROOT if kind in _WATCHED else f"{DEFAULT_ROOT}-data"
+    spelt = [last if level == "{name}" else level for level in levels]
+    return "/".join([root, PROTOCOL, "{fleet}", *spelt])
+
+
+def watch_filters(
+    fleet: str = "+", device: str | None = None, *, chunks: bool = False
+) -> list[str]:
+    """Return the filters that match what a person may watch.
+
+    Args:
+        fleet: its name; ``+`` is all.
+        device: only this device's topics.
+        chunks: the binary ones, too: every blob travels once more, to who watches.
+    """
+    roots = [DEFAULT_ROOT, f"{DEFAULT_ROOT}-data"] if chunks else [DEFAULT_ROOT]
+    rest = "#" if device is None else f"d/{device}/#"
+    return [f"{root}/{PROTOCOL}/{fleet}/{rest}" for root in roots]
+
+
+def fleet_of(topic: str) -> str | None:
+    """Return whose topic it is, or None if it is none of ours."""
+    levels = topic.split("/", 3)
+    ours = len(levels) > 3 and levels[0] in (DEFAULT_ROOT, f"{DEFAULT_ROOT}-data")
+    if not ours or levels[1] != PROTOCOL or not _NAME.match(levels[2]):
+        return None
+    return levels[2]
+
+
 _WATCHED = {
     "hub_state": ("hub", "state"),
     "job_round": ("job", "{job}", "round"),
@@ -127,6 +185,9 @@ _DATA = {
     "upload_chunk": ("d", "{device}", "up"),
     "repair_chunk": ("d", "{device}", "down"),
 }
+
+#: What the last variable level is called, by kind.
+_LAST_LEVEL = {"event": "type", "request": "op", "command": "type", "slice_chunk": "slice"}
 
 
 def _match(levels: list[str], routes: dict[str, tuple[str, ...]]) -> Route | None:

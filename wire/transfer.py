@@ -9,6 +9,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterable
+from typing import ClassVar
 
 import msgspec
 
@@ -26,13 +27,36 @@ MAX_BLOB_BYTES = 2**36
 Ranges = list[tuple[int, int]]
 
 _MAGIC = b"LKC1"
-_HEADER = struct.Struct(">4s8sIQI")  # magic, first 8 bytes of the sha256, index, offset, CRC32
+
+
+class HeaderField(msgspec.Struct, frozen=True):
+    """A part of a chunk's header; ``format`` is that of Python's ``struct``, big-endian."""
+
+    name: str
+    format: str
+    meaning: str
+
+
+#: What stands before a chunk's data.
+HEADER = (
+    HeaderField("magic", f"{len(_MAGIC)}s", f"{_MAGIC.decode()} in ASCII"),
+    HeaderField("key", "8s", "the first 8 bytes of the blob's sha256"),
+    HeaderField("index", "I", "of the chunk, from 0"),
+    HeaderField("offset", "Q", f"in the blob: index × {CHUNK_BYTES}"),
+    HeaderField("crc32", "I", "CRC-32 (ISO 3309, as in zlib) of the data"),
+)
+_HEADER = struct.Struct(">" + "".join(field.format for field in HEADER))
 HEADER_BYTES = _HEADER.size
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
 class Chunk(msgspec.Struct, frozen=True):
     """One piece of a blob; ``key`` is the first eight bytes of the blob's sha256."""
+
+    ROUTES: ClassVar[tuple[str, ...]] = ("slice_chunk", "upload_chunk", "repair_chunk")
+    QOS: ClassVar[int] = 1
+    RETAIN: ClassVar[bool] = False
+    SINCE: ClassVar[int] = 1
 
     key: bytes
     index: int

@@ -4,7 +4,7 @@ Messages are JSON (RFC 8259). Unknown fields are ignored, so that a newer peer c
 missing or mistyped fields raise `MalformedError` with the field's path.
 """
 
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
@@ -25,6 +25,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
         QOS: MQTT quality of service, 0 or 1.
         RETAIN: whether the broker keeps the last one.
         SINCE: the wire version that brought it.
+        WILL: what the fields are in the sender's last will; None where there is none.
+        ANSWERS: the names of the replies that may answer it.
     """
 
     ROUTE: ClassVar[str]
@@ -32,6 +34,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     QOS: ClassVar[int] = 1
     RETAIN: ClassVar[bool] = False
     SINCE: ClassVar[int] = 1
+    WILL: ClassVar[dict[str, Any] | None] = None
+    ANSWERS: ClassVar[tuple[str, ...]] = ()
 
 
 M = TypeVar("M")

@@ -15,6 +15,7 @@ class DeviceState(Message, frozen=True, kw_only=True):
 
     ROUTE = "device_state"
     RETAIN = True
+    WILL = {"state": "lost"}
 
     state: State
     session: str  # new for each start of the agent

@@ -18,6 +18,7 @@ class HubState(Message, frozen=True, kw_only=True):
 
     ROUTE = "hub_state"
     RETAIN = True
+    WILL = {"online": False, "ts": 0}
 
     online: bool
     ts: float  # Unix time, seconds

@@ -20,6 +20,7 @@ class Hello(Message, frozen=True, kw_only=True):
 
     ROUTE = "request"
     NAME = "hello"
+    ANSWERS = ("Welcome", "Refused")
 
     id: str
     session: str
@@ -32,6 +33,7 @@ class Take(Message, frozen=True, kw_only=True):
 
     ROUTE = "request"
     NAME = "take"
+    ANSWERS = ("Accepted", "Refused")
 
     id: str
     session: str
@@ -56,6 +58,7 @@ class Evaluated(Message, frozen=True, kw_only=True):
 
     ROUTE = "request"
     NAME = "evaluated"
+    ANSWERS = ("Accepted", "Refused")
 
     id: str
     session: str
@@ -70,6 +73,7 @@ class BlobInit(Message, frozen=True, kw_only=True):
 
     ROUTE = "request"
     NAME = "blob-init"
+    ANSWERS = ("Credit", "Refused")
 
     id: str
     session: str
@@ -83,6 +87,7 @@ class BlobFin(Message, frozen=True, kw_only=True):
 
     ROUTE = "request"
     NAME = "blob-fin"
+    ANSWERS = ("Credit", "Accepted", "Refused")
 
     id: str
     session: str
@@ -98,6 +103,7 @@ class BlobGet(Message, frozen=True, kw_only=True):
 
     ROUTE = "request"
     NAME = "blob-get"
+    ANSWERS = ("BlobInfo", "Refused")
 
     id: str
     session: str
@@ -124,6 +130,7 @@ class Result(Message, frozen=True, kw_only=True):
 
     ROUTE = "request"
     NAME = "result"
+    ANSWERS = ("Accepted", "Refused")
 
     id: str
     session: str
