@@ -35,11 +35,12 @@ class HeaderField(msgspec.Struct, frozen=True):
     name: str
     format: str
     meaning: str
+    const: str = ""  # what always stands there, in ASCII
 
 
 #: What stands before a chunk's data.
 HEADER = (
-    HeaderField("magic", f"{len(_MAGIC)}s", f"{_MAGIC.decode()} in ASCII"),
+    HeaderField("magic", f"{len(_MAGIC)}s", "tells a chunk of this format", _MAGIC.decode()),
     HeaderField("key", "8s", "the first 8 bytes of the blob's sha256"),
     HeaderField("index", "I", "of the chunk, from 0"),
     HeaderField("offset", "Q", f"in the blob: index × {CHUNK_BYTES}"),

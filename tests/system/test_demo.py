@@ -8,23 +8,53 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import pytest
+import yaml
+
+from tests.asyncapi_reader import AsyncApi
+from tests.system.hub_process import poll
+from tests.system.recorder import Recorded, Recorder
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(900)]
 
 HUB = Path(sys.executable).with_name("lorikeet-hub")
 
 
+class Run(NamedTuple):
+    """A demo that has ended: its folder, and every message that passed its broker."""
+
+    folder: Path
+    recorded: list[Recorded]
+
+
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     out = tmp_path_factory.mktemp("runs")
     command = [str(HUB), "demo", "--out", str(out), "--name", "x", "--seed", "7", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert json.loads(done.stdout)["phase"] == "done"
-    return out / "x"
+    with (out / "log").open("w+") as log:
+        demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        # The broker runs before the hub's file is written, the hub connects a second later.
+        file = out / "x" / "work" / "hub.yaml"
+        poll("the demo's broker", lambda: demo.poll() is not None or written(file), 240)
+        assert demo.poll() is None, (out / "log").read_text()[-4000:]
+        url = urlsplit(yaml.safe_load(file.read_text())["broker"]["url"])
+        with Recorder(str(url.hostname), int(url.port or 0)) as recorder:
+            output, _ = demo.communicate()
+    assert demo.returncode == 0, (out / "log").read_text()[-4000:]
+    assert json.loads(output)["phase"] == "done"
+    return Run(out / "x", recorder.messages)
+
+
+def written(file: Path) -> bool:
+    return file.exists() and file.stat().st_size > 0
+
+
+@pytest.fixture(scope="module")
+def finished(run: Run) -> Path:
+    return run.folder
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +108,19 @@ def test_every_event_of_the_job_is_kept(finished: Path) -> None:
         if event["kind"] == "UpdateAccepted"
     ]
     assert len(accepted) == len(set(accepted)) == 25
+
+
+def test_every_message_is_as_documented(run: Run) -> None:
+    seen = AsyncApi.of_the_project().judge(run.recorded)
+    assert seen.faults == []
+    # Five rounds in which five train, and a last one in which all six only evaluate; the sixth
+    # evaluates in the rounds, too.
+    assert seen.names["Result"] >= 31
+    assert seen.names["Accepted"] >= 31
+    for name in ("HubState", "RoundAnnounce", "DeviceState", "DeviceInfo", "Telemetry", "Hello"):
+        assert seen.names[name], name
+    for name in ("Welcome", "Offer", "Take", "Evaluated", "BlobInit", "Credit", "BlobFin", "Chunk"):
+        assert seen.names[name], name
 
 
 def test_the_report_needs_nothing_from_elsewhere(finished: Path) -> None:

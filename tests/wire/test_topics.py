@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wire.errors import MalformedError
-from wire.topics import Route, Topics, check_name
+from wire.topics import (
+    SENDERS,
+    Route,
+    Topics,
+    check_name,
+    fleet_of,
+    template,
+    watch_filters,
+)
 
 TOPICS = Topics("clinics")
 
@@ -86,6 +94,47 @@ def test_no_topic_has_more_than_seven_slashes(spelt: str) -> None:
 def test_without_a_name_a_topic_is_a_filter_for_all() -> None:
     assert TOPICS.request() == "lorikeet/v1/clinics/d/+/up/req/+"
     assert TOPICS.slice_chunk() == "lorikeet-data/v1/clinics/job/+/slice/+"
+
+
+def test_a_template_has_its_variable_levels_in_braces() -> None:
+    assert template("event") == "lorikeet/v1/{fleet}/d/{device}/up/event/{type}"
+    assert template("request", "hello") == "lorikeet/v1/{fleet}/d/{device}/up/req/hello"
+    assert template("slice_chunk") == "lorikeet-data/v1/{fleet}/job/{job}/slice/{slice}"
+    assert template("hub_state") == "lorikeet/v1/{fleet}/hub/state"
+
+
+@pytest.mark.parametrize("kind", SENDERS)
+def test_a_template_with_names_filled_in_is_read_back_as_its_kind(kind: str) -> None:
+    spelt = template(kind).replace("{fleet}", "clinics").replace("{", "").replace("}", "")
+    route = TOPICS.parse(spelt)
+    assert route is not None
+    assert route.kind == kind
+
+
+def test_watching_takes_in_all_fleets_or_one_device_and_chunks_only_when_asked() -> None:
+    assert watch_filters() == ["lorikeet/v1/+/#"]
+    assert watch_filters("clinics", chunks=True) == [
+        "lorikeet/v1/clinics/#",
+        "lorikeet-data/v1/clinics/#",
+    ]
+    assert watch_filters("clinics", "pi-7") == ["lorikeet/v1/clinics/d/pi-7/#"]
+
+
+@pytest.mark.parametrize(
+    ("topic", "fleet"),
+    [
+        ("lorikeet/v1/clinics/hub/state", "clinics"),
+        ("lorikeet-data/v1/clinics/d/a/up", "clinics"),
+        ("lorikeet/v1/clinics", None),
+        ("lorikeet/v2/clinics/hub/state", None),
+        ("parrot/v1/clinics/hub/state", None),
+        ("lorikeet/v1/-x/hub/state", None),
+        ("lorikeet/v1//hub/state", None),
+        ("", None),
+    ],
+)
+def test_the_fleet_of_a_topic_is_told_if_it_is_one_of_ours(topic: str, fleet: str | None) -> None:
+    assert fleet_of(topic) == fleet
 
 
 def test_chunks_stay_out_of_what_a_person_watches() -> None:

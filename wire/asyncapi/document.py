@@ -142,9 +142,8 @@ def _chunk() -> dict[str, Any]:
     for field in HEADER:
         size = struct.calcsize(">" + field.format)
         kind = "bytes" if field.format.endswith("s") else f"uint{8 * size}"
-        fields.append(
-            {"name": field.name, "at": at, "bytes": size, "type": kind, "meaning": field.meaning}
-        )
+        told = {"name": field.name, "at": at, "bytes": size, "type": kind, "meaning": field.meaning}
+        fields.append(told | ({"const": field.const} if field.const else {}))
         at += size
     return {
         "name": "Chunk",
