@@ -255,6 +255,14 @@ def test_a_message_is_documented_with_its_topic_and_flags(message: type[Message]
     assert tag is None or f"`type` is `{tag}`" in text
 
 
+@pytest.mark.parametrize("message", catalogue(), ids=lambda kind: kind.__name__)
+def test_a_request_is_documented_with_its_replies_and_no_other(message: type[Message]) -> None:
+    told = re.findall(r"Answered by\s(.*?)\n\n", sections("topics.md")[message.__name__], re.S)
+    replies = {kind.__name__ for kind in catalogue() if kind.ROUTE == "reply"}
+    named = set(re.findall(r"`(\w+)`", " ".join(told))) & replies
+    assert named == set(message.ANSWERS)
+
+
 def structs(kind: type) -> Iterator[type]:
     """Return a struct and all that are parts of it."""
     yield kind

@@ -8,6 +8,7 @@ from tests.hub.cli.conftest import Run
 VERBS = [
     ("serve",),
     ("demo",),
+    ("watch",),
     ("job", "submit"),
     ("job", "list"),
     ("job", "show"),

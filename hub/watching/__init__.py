@@ -1,0 +1,1 @@
+"""What ``lorikeet-hub watch`` makes of the broker's messages. Pure: no I/O, no clock."""
