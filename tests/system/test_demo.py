@@ -36,13 +36,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     command = [str(HUB), "demo", "--out", str(out), "--name", "x", "--seed", "7", "--json"]
     with (out / "log").open("w+") as log:
         demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-        # The broker runs before the hub's file is written, the hub connects a second later.
-        file = out / "x" / "work" / "hub.yaml"
-        poll("the demo's broker", lambda: demo.poll() is not None or written(file), 240)
-        assert demo.poll() is None, (out / "log").read_text()[-4000:]
-        url = urlsplit(yaml.safe_load(file.read_text())["broker"]["url"])
-        with Recorder(str(url.hostname), int(url.port or 0)) as recorder:
-            output, _ = demo.communicate()
+        try:
+            # The broker runs before the hub's file is written; the hub connects a second later.
+            file = out / "x" / "work" / "hub.yaml"
+            poll("the demo's broker", lambda: demo.poll() is not None or written(file), 240)
+            assert demo.poll() is None, (out / "log").read_text()[-4000:]
+            url = urlsplit(yaml.safe_load(file.read_text())["broker"]["url"])
+            with Recorder(str(url.hostname), int(url.port or 0)) as recorder:
+                output, _ = demo.communicate()
+        finally:
+            demo.terminate()  # it ends what it started
+            demo.wait(60)
     assert demo.returncode == 0, (out / "log").read_text()[-4000:]
     assert json.loads(output)["phase"] == "done"
     return Run(out / "x", recorder.messages)
