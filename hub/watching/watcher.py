@@ -15,6 +15,8 @@ from wire.transfer import Chunk
 MAX_LINE = 600
 #: Devices whose last telemetry is remembered.
 MAX_DEVICES = 10_000
+#: Topics whose retained message is remembered.
+MAX_STANDING = 20_000
 _TO_ALL = ("hub_state", "job_round", "slice_chunk")
 
 
@@ -43,6 +45,7 @@ class Watcher:
         self._memory = Memory()
         self._chunks = ChunkCounts()
         self._telemetry: dict[tuple[str, str | None], tuple[str, ...]] = {}
+        self._standing: dict[str, int] = {}  # by topic, a hash of what stands there
 
     def concerns(self, reading: Reading) -> bool:
         """Tell whether a message belongs to the job that is watched; note it for those after it."""
@@ -68,6 +71,8 @@ class Watcher:
         if isinstance(reading.content, Chunk):
             return self._counted(self._chunks.add(reading.topic, reading.content, now))
         if isinstance(reading.content, Telemetry) and not self._is_news(reading, reading.content):
+            return []
+        if self._stands(reading):
             return []
         words = self._words(reading)
         note = ""
@@ -107,6 +112,20 @@ class Watcher:
         else:
             who = f"{'hub → ' if SENDERS[route.kind] == 'hub' else ''}{route.device}"
         return who if self._one_fleet else f"{fleet}/{who}"
+
+    def _stands(self, reading: Reading) -> bool:
+        """Tell whether a retained message was shown already; note one that will be retained.
+
+        They come again after each reconnect, though nobody said anything.
+        """
+        if reading.content is None or not getattr(reading.content, "RETAIN", False):
+            return False
+        now = hash(reading.payload)
+        before = self._standing.pop(reading.topic, None)
+        self._standing[reading.topic] = now  # the newest last
+        if len(self._standing) > MAX_STANDING:
+            del self._standing[next(iter(self._standing))]
+        return reading.retained and now == before
 
     def _is_news(self, reading: Reading, telemetry: Telemetry) -> bool:
         """Tell whether a snapshot has another task, stage or rung, or another reason to rest."""

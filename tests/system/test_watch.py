@@ -1,5 +1,6 @@
 """``lorikeet-hub watch`` as a process of its own, on a real broker with real messages."""
 
+import contextlib
 import json
 import os
 import pty
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from hub.broker import start_broker
 from tests.system.honest_fleet import Fleet
 from tests.system.hub_process import FLEET, HubProcess, poll
 from tests.system.recorder import Recorder
@@ -37,16 +39,23 @@ def watch() -> Iterator[Callable[..., Watching]]:
         one.kill()
 
 
+@contextlib.contextmanager
+def connected(url: str) -> Iterator[Link]:
+    """Give a connection over which a test speaks for a hub or a device."""
+    there = threading.Event()
+    link = Link(url, "speaker", lambda event: isinstance(event, Connected) and there.set())
+    link.start()
+    try:
+        assert there.wait(10)
+        yield link
+    finally:
+        link.stop()
+
+
 @pytest.fixture
 def link(broker: Any) -> Iterator[Link]:
-    connected = threading.Event()
-    link = Link(
-        broker.url, "speaker", lambda event: isinstance(event, Connected) and connected.set()
-    )
-    link.start()
-    assert connected.wait(10)
-    yield link
-    link.stop()
+    with connected(broker.url) as link:
+        yield link
 
 
 def test_a_job_is_told_in_words_and_nothing_is_published(
@@ -153,16 +162,30 @@ def test_a_broker_that_goes_away_is_waited_for(
     watching = watch("--config", str(config))
     watching.await_log("is away", "trying again")
     broker.start()
-    connected = threading.Event()
-    link = Link(broker.url, "hub", lambda event: isinstance(event, Connected) and connected.set())
-    link.start()
-    assert connected.wait(10)
-    link.publish(
-        "lorikeet/v1/clinics/hub/state", b'{"online":true,"ts":1,"epoch":"e"}', retain=True
-    )
-    watching.await_line("hub", "online")
-    link.stop()
+    with connected(broker.url) as link:
+        state = b'{"online":true,"ts":1,"epoch":"e"}'
+        link.publish("lorikeet/v1/clinics/hub/state", state, retain=True)
+        watching.await_line("hub", "online")
     assert watching.end() == 0
+
+
+def test_an_amqtt_broker_is_watched_likewise(
+    watch: Callable[..., Watching], tmp_path: Path
+) -> None:
+    broker = start_broker(tmp_path / "amqtt", kind="amqtt")
+    try:
+        with connected(broker.url) as link:
+            link.publish(
+                "lorikeet/v1/f/d/ward/state", b'{"state":"ready","session":"s","ts":1}', retain=True
+            )
+            watching = watch("--broker", broker.url)
+            watching.await_line("f/ward", "ready", "[retained, of ")
+            link.publish("lorikeet/v1/f/hub/state", b'{"online":true,"ts":1,"epoch":"e"}')
+            watching.await_line("f/hub", "online")
+        assert watching.end() == 0
+    finally:
+        broker.stop()
+    assert len(watching.lines) == 2
 
 
 def test_a_terminal_gets_colours_and_what_devices_say_is_no_markup(broker: Any, link: Link) -> None:

@@ -65,6 +65,17 @@ def test_retained_messages_are_marked_with_the_time_at_which_they_were_said() ->
     assert take(watching(), f"{W}/d/ward/state", state)[0].note == ""
 
 
+def test_a_retained_message_that_comes_again_is_shown_once_unless_something_else_was() -> None:
+    watcher = watching()
+    topic = f"{W}/d/ward/state"
+    ready = DeviceState(state="ready", session="s", ts=1)
+    lost = DeviceState(state="lost", session="s", ts=0)
+    come = [(ready, True), (ready, True), (ready, False), (ready, True), (lost, False),
+            (ready, True)]  # fmt: skip
+    shown = [len(take(watcher, topic, message, retained)) for message, retained in come]
+    assert shown == [1, 0, 1, 0, 1, 1]
+
+
 def test_a_reply_names_what_it_answers() -> None:
     watcher = watching()
     request = Take(id="7", session="s", task="notes.1.ward", accept=True)
