@@ -305,6 +305,8 @@ class ScriptedDevice:
         if socket is not None:
             socket.shutdown(2)
         self.link._client.loop_stop()
+        if socket is not None:
+            socket.close()  # paho's thread may have ended before it saw the end
 
     def close(self) -> None:
         self.link.stop()
