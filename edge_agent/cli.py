@@ -4,14 +4,18 @@ import os
 import re
 import socket
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import typer
 
 from edge_agent.errors import UsageError
 from edge_agent.probe.memory import parse_size
+from wire.broker_profile import PROFILES, ProfileName
+from wire.broker_settings import BrokerSettings, Protocol
 
 _ROLES: dict[str, Literal["lora", "prompt"]] = {"lora": "lora", "prompt": "prompt"}
+_PROTOCOLS: dict[str, Protocol] = {name: name for name in get_args(Protocol)}
+_NAMES: dict[str, ProfileName] = {name: name for name in PROFILES}
 _PROMPT_KINDS: dict[str, Literal["soft", "prefix"]] = {"soft": "soft", "prefix": "prefix"}
 #: By role. A prompt's entries are few and small: they need larger steps.
 _LEARNING_RATES = {"lora": 1e-3, "prompt": 2e-2}
@@ -30,7 +34,13 @@ app = typer.Typer(
     "--data my.jsonl --memory 700MB"
 )
 def run(  # noqa: PLR0917  (options)
-    broker: Annotated[str, typer.Option(help="mqtt://host:port", show_default=False)],
+    broker: Annotated[
+        str,
+        typer.Option(
+            help="mqtt://host:port, mqtts:// with TLS, ws:// or wss:// for WebSocket.",
+            show_default=False,
+        ),
+    ],
     data: Annotated[
         list[Path],
         typer.Option(
@@ -44,6 +54,28 @@ def run(  # noqa: PLR0917  (options)
         str | None,
         typer.Option("--id", help="This device's id. Default: the host's name."),
     ] = None,
+    broker_username: Annotated[
+        str | None, typer.Option(help="This device's name at the broker.", show_default=False)
+    ] = None,
+    broker_password_file: Annotated[
+        Path | None, typer.Option(help="Its first line is the password.", show_default=False)
+    ] = None,
+    broker_ca_file: Annotated[
+        Path | None,
+        typer.Option(help="Who signs the broker's certificate (PEM). Default: the system's list."),
+    ] = None,
+    broker_cert_file: Annotated[
+        Path | None, typer.Option(help="This device's certificate (PEM).", show_default=False)
+    ] = None,
+    broker_key_file: Annotated[
+        Path | None, typer.Option(help="Its key (PEM). Default: in the certificate's file.")
+    ] = None,
+    broker_profile: Annotated[
+        str, typer.Option(help=f"Whose limits to keep: {', '.join(PROFILES)}.")
+    ] = "generic",
+    broker_protocol: Annotated[
+        str, typer.Option(help=f"Version of MQTT: {', '.join(_PROTOCOLS)}.")
+    ] = "auto",
     memory: Annotated[
         str | None,
         typer.Option(help="Limit for the whole agent, e.g. 700MB. Default: all that is free."),
@@ -75,14 +107,34 @@ def run(  # noqa: PLR0917  (options)
     from edge_agent.probe.machine import cores
     from edge_agent.run_command import become_agent
     from edge_agent.task_run import Settings
+    from wire.broker_tls import check_files
 
+    if broker_profile not in PROFILES:
+        raise UsageError(
+            f"--broker-profile is {broker_profile!r}; allowed are {', '.join(PROFILES)}."
+        )
+    if broker_protocol not in _PROTOCOLS:
+        raise UsageError(
+            f"--broker-protocol is {broker_protocol!r}; allowed are {', '.join(_PROTOCOLS)}."
+        )
+    connect = BrokerSettings(
+        url=broker,
+        username=broker_username,
+        password_file=_path(broker_password_file),
+        ca_file=_path(broker_ca_file),
+        cert_file=_path(broker_cert_file),
+        key_file=_path(broker_key_file),
+        profile=_NAMES[broker_profile],
+        protocol=_PROTOCOLS[broker_protocol],
+    )
+    check_files(connect)
     device = device_id or _default_device()
     for path in data:
         if not path.exists():
             raise UsageError(f"--data is {path}; there is no such file or folder.")
     folder = state or _default_state(device)
     settings = Settings(
-        broker=broker,
+        broker=connect,
         fleet=fleet,
         device=device,
         data=[str(path) for path in data],
@@ -313,6 +365,10 @@ def _check_floors(given: dict[str, tuple[int, int]]) -> None:
     for name, (least, value) in given.items():
         if least > value:
             raise UsageError(f"--min-{name} is {least}; at most --{name} ({value}) is allowed.")
+
+
+def _path(path: Path | None) -> str | None:
+    return str(path.absolute()) if path is not None else None
 
 
 def _memory_bytes(memory: str | None) -> int | None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from edge_agent.errors import AgentError, DataError, ModelError, UsageError
-from wire.errors import BrokerUrlError, MalformedError, WireError
+from wire.errors import BrokerSettingsError, MalformedError, WireError
 
 
 @contextmanager
@@ -13,7 +13,7 @@ def exit_codes() -> Iterator[None]:
     """Say an error on standard error and exit: 1 for what failed, 2 for usage."""
     try:
         yield
-    except (UsageError, DataError, ModelError, MalformedError, BrokerUrlError) as error:
+    except (UsageError, DataError, ModelError, MalformedError, BrokerSettingsError) as error:
         sys.stderr.write(f"lorikeet-agent: {error}\n")
         sys.exit(2)
     except (AgentError, WireError) as error:

@@ -8,6 +8,7 @@ import msgspec
 
 from edge_agent.pausing import Comfort
 from edge_agent.protocol import Finished
+from wire.broker_settings import BrokerSettings
 from wire.messages import Evaluation, Offer, RungPlan
 
 
@@ -52,7 +53,7 @@ class TaskRun:
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What the agent was started with."""
 
-    broker: str
+    broker: str | BrokerSettings  # a bare URL needs no other setting
     fleet: str
     device: str
     data: list[str]

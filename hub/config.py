@@ -3,18 +3,23 @@
 Until there are certificates everything binds to loopback; binding elsewhere needs ``--insecure``.
 """
 
+from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
 from hub.address import Address, parse_address
 from hub.errors import ConfigError
 from hub.yaml_file import parse_yaml, read_text
-from wire.errors import LinkError, MalformedError
-from wire.link import BrokerUrl
+from wire.broker_profile import ProfileName
+from wire.broker_settings import BrokerSettings, Protocol
+from wire.broker_tls import check_files
+from wire.broker_url import ALLOWED, without_credentials
+from wire.errors import BrokerSettingsError, MalformedError
 from wire.topics import check_name
 
+_BROKER_FILES = ("password_file", "ca_file", "cert_file", "key_file")
 _SQLITE = "sqlite:///"
 
 
@@ -23,49 +28,78 @@ class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class BrokerPart(_Part, frozen=True, kw_only=True):
-    """The MQTT broker: one that runs, or (``embedded``) one that the hub starts at ``url``."""
+    """The MQTT broker: one that runs, or (``embedded``) one that the hub starts at ``url``.
+
+    Relative paths count from the file's folder. Devices have options of the same names.
+    """
 
     url: str = "mqtt://127.0.0.1:1883"
     embedded: bool = False
     username: str | None = None
     password_file: Path | None = None  # its first line is the password
+    ca_file: Path | None = None  # null: the system's authorities
+    cert_file: Path | None = None
+    key_file: Path | None = None  # null: the key stands in cert_file
+    profile: ProfileName = "generic"
+    protocol: Protocol = "auto"
 
     def __post_init__(self) -> None:
-        try:
-            address = BrokerUrl.parse(self.url)
-        except LinkError as error:
-            raise ConfigError("broker.url", self.url, "mqtt://host:port") from error
-        if (self.username is None) != (self.password_file is None):
-            raise ConfigError(
-                "broker.password_file" if self.username else "broker.username",
-                None,
-                "text, since broker.username and broker.password_file go together",
-            )
-        if address.username and self.username:
-            raise ConfigError(
-                "broker.username", self.username, "null, since broker.url names a user already"
-            )
+        self._checked(self._settings.address)
+        scheme = self._settings.address().scheme
+        if self.embedded and scheme != "mqtt":
+            allowed = f"false with {scheme}://, which the embedded broker doesn't speak"
+            raise ConfigError("broker.embedded", True, allowed)
 
     @property
     def address(self) -> Address:
         """Where the broker is, without credentials."""
-        parsed = BrokerUrl.parse(self.url)
+        parsed = self._settings.address()
         return Address(parsed.host, parsed.port)
 
-    def link_url(self) -> str:
-        """Return the URL with credentials, as `wire.link.Link` takes it. Never log it.
+    @property
+    def shown_url(self) -> str:
+        """The URL without credentials."""
+        return self._settings.address().shown
+
+    def settings(self) -> BrokerSettings:
+        """Return what the link takes; never log it.
 
         Raises:
-            ConfigError: the password file can't be read or is empty.
+            ConfigError: a file can't be read, or holds something else.
         """
-        if self.username is None or self.password_file is None:
-            return self.url
-        lines = read_text(self.password_file).splitlines()
-        if not lines or not lines[0]:
-            raise ConfigError("broker.password_file", str(self.password_file), "a file with text")
-        user, password = quote(self.username, safe=""), quote(lines[0], safe="")
-        host = self.address.url.removeprefix("http://")
-        return f"mqtt://{user}:{password}@{host}"
+        self._checked(lambda: check_files(self._settings))
+        return self._settings
+
+    @property
+    def _settings(self) -> BrokerSettings:
+        files = {
+            name: None if getattr(self, name) is None else str(getattr(self, name))
+            for name in _BROKER_FILES
+        }
+        return BrokerSettings(
+            url=self.url,
+            username=self.username,
+            profile=self.profile,
+            protocol=self.protocol,
+            **files,
+        )
+
+    def _checked(self, check: Callable[[], object]) -> None:
+        try:
+            check()
+        except BrokerSettingsError as error:
+            path = f"broker.{error.field}"
+            value = getattr(self, error.field)
+            if error.field == "url":
+                raise ConfigError(path, without_credentials(self.url), ALLOWED) from error
+            raise ConfigError(path, value, "", message=f"{path} is wrong: {error}") from error
+
+    def below(self, folder: Path) -> "BrokerPart":
+        """Return the same with relative paths taken from ``folder``."""
+        found = {name: getattr(self, name) for name in _BROKER_FILES}
+        return msgspec.structs.replace(
+            self, **{name: folder / path for name, path in found.items() if path is not None}
+        )
 
 
 class HttpPart(_Part, frozen=True, kw_only=True):
@@ -152,12 +186,11 @@ def load_hub_file(path: Path, *, insecure: bool = False) -> HubFile:
     """
     parsed = parse_yaml(read_text(path), HubFile, str(path))
     folder = path.resolve().parent
-    broker = parsed.broker
-    if broker.password_file is not None:
-        broker = msgspec.structs.replace(broker, password_file=folder / broker.password_file)
     if not insecure:
         check_bindings(parsed)
-    return msgspec.structs.replace(parsed, broker=broker, store=parsed.store.below(folder))
+    return msgspec.structs.replace(
+        parsed, broker=parsed.broker.below(folder), store=parsed.store.below(folder)
+    )
 
 
 def check_bindings(config: HubFile) -> None:
@@ -169,7 +202,7 @@ def check_bindings(config: HubFile) -> None:
     if not config.http.address.loopback:
         raise _open_to_strangers("http.listen", config.http.listen)
     if config.broker.embedded and not config.broker.address.loopback:
-        raise _open_to_strangers("broker.url", config.broker.url)
+        raise _open_to_strangers("broker.url", config.broker.shown_url)
 
 
 def _open_to_strangers(path: str, value: str) -> ConfigError:

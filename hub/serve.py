@@ -34,13 +34,16 @@ def run(config: HubFile) -> None:
     state = config.store.state_folder
     state.mkdir(parents=True, exist_ok=True)
     broker = None
+    settings = config.broker.settings()
     if config.broker.embedded:
         broker = start_broker(state / "broker", port=config.broker.address.port)
         log.info("embedded broker (%s) at %s", broker.kind, broker.url)
+        if broker.kind == "amqtt":
+            settings = msgspec.structs.replace(settings, profile="amqtt", protocol="auto")
     store = Store(config.store.database)
     http = config.http.public_url or config.http.address.url
     coordinator = Coordinator(
-        broker=config.broker.link_url(),
+        broker=settings,
         fleet=config.fleet,
         http=http,
         store=store,
@@ -56,7 +59,7 @@ def run(config: HubFile) -> None:
         coordinator.desk.http = http
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: coordinator.stop())
-    log.info("fleet %s: http at %s, broker at %s", config.fleet, http, config.broker.url)
+    log.info("fleet %s: http at %s, broker at %s", config.fleet, http, config.broker.shown_url)
     try:
         coordinator.run()
     finally:

@@ -301,12 +301,11 @@ class ScriptedDevice:
 
     def vanish(self) -> None:
         """Break the connection: the broker publishes the will."""
-        socket = self.link._client.socket()
+        self.link._stopping.set()
+        connection = self.link._connection
+        socket: Any = connection.client.socket() if connection is not None else None
         if socket is not None:
             socket.shutdown(2)
-        self.link._client.loop_stop()
-        if socket is not None:
-            socket.close()  # paho's thread may have ended before it saw the end
 
     def close(self) -> None:
         self.link.stop()

@@ -17,5 +17,14 @@ class LinkError(WireError):
     """The broker can't be reached or refuses us: retried by the caller."""
 
 
-class BrokerUrlError(LinkError):
-    """A broker's URL that nobody can connect to: the user must write another."""
+class BrokerSettingsError(LinkError):
+    """Settings with which nobody can connect to a broker: the user must write others.
+
+    Args:
+        field: of `wire.broker_settings.BrokerSettings`: ``url``, ``ca_file``, ...
+        message: what, which value, what to do.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field

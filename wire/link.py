@@ -1,252 +1,293 @@
-"""The connection to the broker; the only file that imports paho.
+"""The link to the broker: one connection after the other, for ever; events on a queue.
 
-A `Link` keeps one MQTT 3.1.1 connection alive for ever (exponential back-off with jitter) and
-turns everything that happens into events on the queue it was given. Its callbacks only enqueue:
-an exception in a paho callback would end paho's network thread for good.
+A `Link` keeps trying (exponential back-off with jitter) and says each reason once. Its thread only
+enqueues what happens; nobody's mistake in taking an event can end it.
+
+It speaks MQTT 5 where the broker has it, else 3.1.1 (`wire/protocol_choice.py`), and holds each
+message to the broker's limits (`wire/broker_profile.py`). An acknowledgement by the broker is
+never taken as delivery, in either direction: whatever must not be lost is acknowledged by a message
+of our own once it is on disk. So the link leaves it to paho to acknowledge what arrives, before it
+is handled (no ``manual_ack``), and never waits for a publish to be acknowledged.
 """
 
 import logging
-import queue
 import random
+import threading
 import time
 from collections.abc import Callable
-from typing import Any
-from urllib.parse import unquote, urlsplit
 
-import msgspec
-import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
+from wire.broker_profile import MAX_PAYLOAD_BYTES, Profile
+from wire.broker_settings import BrokerSettings
+from wire.broker_tls import check_files
+from wire.connection import Connection, Ended, Will
+from wire.errors import TooLargeError
+from wire.link_events import Connected, Disconnected, LinkEvent, Received, bounded
+from wire.outbox import Traffic
+from wire.protocol_choice import ProtocolChoice
 
-from wire.errors import BrokerUrlError, TooLargeError
+__all__ = [
+    "MAX_PAYLOAD_BYTES", "BrokerSettings", "Connected", "Disconnected", "Link", "LinkEvent",
+    "Received", "Will", "bounded",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
-#: A chunk with its header; everything else is smaller. AWS IoT Core takes 128 KB.
-MAX_PAYLOAD_BYTES = 128 * 1024
-MAX_IN_FLIGHT = 20
-MAX_QUEUED = 500
-_FIRST_RETRY_S = 1
-_LAST_RETRY_S = 60
-
-
-class Connected(msgspec.Struct, frozen=True):
-    """The broker took us; subscriptions are under way."""
-
-
-class Disconnected(msgspec.Struct, frozen=True):
-    """The broker is away; the link goes on trying."""
-
-    reason: str
-
-
-class Received(msgspec.Struct, frozen=True):
-    """A message arrived."""
-
-    topic: str
-    payload: bytes
-    retained: bool
-
-
-LinkEvent = Connected | Disconnected | Received
-
-
-class Will(msgspec.Struct, frozen=True):
-    """What the broker publishes for us when we vanish."""
-
-    topic: str
-    payload: bytes
-    qos: int
-    retain: bool
-
-
-class BrokerUrl(msgspec.Struct, frozen=True):
-    """``mqtt://[user[:password]@]host[:port]``."""
-
-    host: str
-    port: int
-    username: str | None = None
-    password: str | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> "BrokerUrl":
-        """Read a broker's URL.
-
-        Raises:
-            BrokerUrlError: it has another scheme, no host, or an impossible port.
-        """
-        parts = urlsplit(text if "://" in text else f"mqtt://{text}")
-        try:
-            port = parts.port or 1883
-        except ValueError as error:
-            raise BrokerUrlError(f"broker is {text!r}: {error}. Use mqtt://host:port.") from error
-        if parts.scheme != "mqtt" or not parts.hostname:
-            raise BrokerUrlError(f"broker is {text!r}; allowed is mqtt://host:port.")
-        return cls(
-            host=parts.hostname,
-            port=port,
-            username=unquote(parts.username) if parts.username else None,
-            password=unquote(parts.password) if parts.password else None,
-        )
+#: A broker notices a death after one and a half times this: 75 s, and some seconds until it looks.
+#: A ping and its answer take 214 bytes on the wire with TCP's and IP's headers, so an idle device
+#: spends 160 up and 80 down a minute on them; routers forget idle connections after two minutes
+#: and more (RFC 5382 asks for two hours, many give five minutes).
+KEEPALIVE_S = 50
+_FIRST_RETRY_S = 1.0
+_LAST_RETRY_S = 60.0
+#: A connection that lasted this long was a good one: the next pause is the shortest again.
+_GOOD_S = 5.0
 
 
 class Link:
-    """One connection: publishes, subscribes, and puts `LinkEvent`s on a queue.
+    """Publishes, subscribes, and hands `LinkEvent`s over.
 
     Args:
-        url: the broker.
+        broker: its settings, or just its URL.
         client_id: unique in the broker: two connections with one id evict each other for ever.
-        deliver: takes each event; called on the network thread, so it must only enqueue.
+        deliver: takes each event; called on the link's thread, so it must only enqueue.
         will: published by the broker when the connection breaks.
-        keepalive_s: the broker notices our death after one and a half times this.
+        keepalive_s: how long the connection may be silent, in seconds; within the broker's limits.
+
+    Raises:
+        BrokerSettingsError: nobody can connect with these settings.
+        TooLargeError: the client id or the will is larger than the broker takes.
     """
 
     def __init__(
         self,
-        url: str,
+        broker: BrokerSettings | str,
         client_id: str,
         deliver: Callable[[LinkEvent], None],
         *,
         will: Will | None = None,
-        keepalive_s: int = 30,
+        keepalive_s: int = KEEPALIVE_S,
     ) -> None:
-        self.broker = BrokerUrl.parse(url)
-        self.bytes_up = 0  # payloads and topics
-        self.bytes_down = 0
+        settings = BrokerSettings(url=broker) if isinstance(broker, str) else broker
+        self.broker = settings.address()
+        check_files(settings)
+        self._limits = settings.limits
+        self._limits.check_client_id(client_id)
+        if will is not None:
+            self._limits.check(will.topic, len(will.payload), retain=will.retain)
+        self._settings = settings
+        self._client_id = client_id
         self._deliver = deliver
-        self._subscriptions: list[tuple[str, int]] = []
+        self._will = will
         self._keepalive_s = keepalive_s
-        self._away_said = False
-        # Two counters, each written by one thread. A lock shared by publish() and paho's
-        # on_publish would deadlock: paho calls that one with its own mutex held.
-        self._published = 0
-        self._acknowledged = 0
-        client = mqtt.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=client_id,
-            clean_session=True,
-            protocol=mqtt.MQTTv311,
-        )
-        client.suppress_exceptions = True
-        client.max_inflight_messages = MAX_IN_FLIGHT
-        client.max_queued_messages = MAX_QUEUED
-        client.on_connect = self._on_connect
-        client.on_connect_fail = self._on_connect_fail
-        client.on_disconnect = self._on_disconnect
-        client.on_message = self._on_message
-        client.on_publish = self._on_publish
-        # Drawn anew by each process, so that a thousand devices don't come back at once.
-        first = _FIRST_RETRY_S + random.randint(0, 1)  # noqa: S311
-        client.reconnect_delay_set(first, _LAST_RETRY_S + random.randint(0, 30))  # noqa: S311
-        if self.broker.username:
-            client.username_pw_set(self.broker.username, self.broker.password)
-        if will:
-            client.will_set(will.topic, will.payload, will.qos, will.retain)
-        self._client = client
+        self._choice = ProtocolChoice(settings.versions)
+        self._traffic = Traffic()
+        self._subscriptions: list[tuple[str, int]] = []
+        self._connection: Connection | None = None
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._said: set[str] = set()  # since the broker is away
+        self._said_no_retain = False
 
     @property
     def connected(self) -> bool:
-        return self._client.is_connected()
+        connection = self._connection
+        return connection is not None and connection.ready
+
+    @property
+    def protocol(self) -> str | None:
+        """The version of MQTT that the broker took; None before it took one."""
+        return self._choice.version if self._choice.settled else None
+
+    @property
+    def limits(self) -> Profile:
+        """What a message must keep to now."""
+        connection = self._connection
+        return connection.limits if connection is not None else self._limits
 
     @property
     def in_flight(self) -> int:
-        """Published with QoS 1 and not yet acknowledged by the broker."""
-        return max(0, self._published - self._acknowledged)
+        """Messages that were published and have not reached the broker, as far as is known."""
+        connection = self._connection
+        return connection.outbox.in_flight if connection is not None and connection.ready else 0
+
+    @property
+    def bytes_up(self) -> int:
+        """Bytes of the MQTT packets that were sent: messages, subscriptions, acknowledgements.
+
+        Whole packets, headers, topics and properties included. Acknowledgements are counted at
+        four bytes each; pings (two bytes), what a broken connection lost on its way, and what
+        WebSocket, TLS, TCP and IP add are left out.
+        """
+        return self._traffic.up
+
+    @property
+    def bytes_down(self) -> int:
+        """Bytes of the MQTT packets that came, counted as in `bytes_up`."""
+        return self._traffic.down
 
     def start(self) -> None:
         """Begin to connect; returns at once."""
-        self._client.connect_async(self.broker.host, self.broker.port, self._keepalive_s)
-        self._client.loop_start()
+        self._thread = threading.Thread(
+            target=self._run, name=f"link-{self._client_id}", daemon=True
+        )
+        self._thread.start()
 
     def stop(self, timeout_s: float = 2.0) -> None:
         """Disconnect in good order: what is in flight gets a moment to leave first."""
         deadline = time.monotonic() + timeout_s
         while self.connected and self.in_flight > 0 and time.monotonic() < deadline:
             time.sleep(0.01)
-        self._client.disconnect()
-        self._client.loop_stop()
+        self._stopping.set()
+        connection = self._connection
+        if connection is not None:
+            connection.close()
+        if self._thread is not None:
+            self._thread.join(timeout_s)  # it may be held by a name server that doesn't answer
 
     def subscribe(self, topic: str, qos: int = 1) -> None:
-        """Subscribe now, and again after each reconnect."""
-        self._subscriptions.append((topic, qos))
-        if self.connected:
-            self._client.subscribe(topic, qos)
+        """Subscribe now, and again after each reconnect.
 
-    def publish(self, topic: str, payload: bytes, qos: int = 1, *, retain: bool = False) -> bool:
-        """Hand a message to the broker; False if it is away or the queue is full.
+        Raises:
+            TooLargeError: the topic, or the number of subscriptions, is more than the broker takes.
+        """
+        limits = self._limits
+        limits.check_topic(topic)
+        if limits.subscriptions is not None and len(self._subscriptions) >= limits.subscriptions:
+            raise TooLargeError(
+                f"{topic} is one subscription too many; at most {limits.subscriptions}."
+            )
+        self._subscriptions.append((topic, qos))
+        connection = self._connection
+        if connection is not None and connection.ready:
+            connection.subscribe([(topic, qos)])
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        qos: int = 1,
+        *,
+        retain: bool = False,
+        expiry_s: int | None = None,
+    ) -> bool:
+        """Hand a message to the broker; False if it is away or too many messages wait for it.
 
         Nothing is kept for later: whoever needs an answer repeats the question.
+
+        Args:
+            topic: its name.
+            payload: of the message.
+            qos: 0 or 1.
+            retain: whether the broker keeps it for those who come later.
+            expiry_s: after which it is of no use, in seconds; MQTT 5 only.
 
         Raises:
             TooLargeError: some brokers would drop the connection, again and again.
         """
-        if len(payload) > MAX_PAYLOAD_BYTES:
-            raise TooLargeError(
-                f"{len(payload)} bytes for {topic}; at most {MAX_PAYLOAD_BYTES} may be published."
+        self.limits.check(topic, len(payload), retain=retain)
+        connection = self._connection
+        if connection is None or not connection.ready:
+            return False
+        return connection.outbox.publish(topic, payload, qos, retain, expiry_s)
+
+    # The link's thread
+
+    def _run(self) -> None:
+        pause_s = _FIRST_RETRY_S
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            ended = self._connect()
+            if self._stopping.is_set() or ended.how == "closed":
+                return
+            if self._again_at_once(ended):
+                self._stopping.wait(self._limits.connect_pause_s)
+                continue
+            self._say_away(ended.reason)
+            if ended.how == "lost" and time.monotonic() - began >= _GOOD_S:
+                pause_s = _FIRST_RETRY_S
+            # Drawn anew each time, so that a thousand devices don't come back at once.
+            drawn_s = pause_s * random.uniform(0.5, 1.5)  # noqa: S311
+            self._stopping.wait(max(drawn_s, self._limits.connect_pause_s))
+            pause_s = min(pause_s * 2, _LAST_RETRY_S)
+
+    def _connect(self) -> Ended:
+        """Make one connection and stay until it ends."""
+        accepted = threading.Event()
+        connection: Connection | None = None
+
+        def ready(connection: Connection) -> None:
+            accepted.set()
+            self._on_ready(connection)
+
+        try:
+            connection = self._connection = Connection(
+                self._settings,
+                self._client_id,
+                self._limits,
+                self._choice.version,
+                will=self._will,
+                keepalive_s=self._keepalive_s,
+                traffic=self._traffic,
+                ready=ready,
+                received=self._on_message,
             )
-        if not self.connected:
-            return False
-        self._published += 1 if qos else 0
-        info = self._client.publish(topic, payload, qos, retain)
-        if info.rc != mqtt.MQTT_ERR_SUCCESS:
-            self._published -= 1 if qos else 0
-            return False
-        self.bytes_up += len(payload) + len(topic)
-        return True
+            if self._stopping.is_set():  # and nobody could have closed this one
+                return Ended("closed", "stopped")
+            ended = connection.run()
+            if ended.how == "narrower":
+                self._limits = connection.limits
+        except Exception as error:
+            log.exception("the link to %s failed; trying again", self.broker.shown)
+            ended = Ended("lost", str(error))
+        finally:
+            self._connection = None
+        if accepted.is_set():
+            self._hand_over(Disconnected(ended.reason))
+        return ended
 
-    def _on_connect(
-        self, client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any
-    ) -> None:
-        if reason.is_failure:
-            self._say_away(f"the broker refused the connection: {reason}")
-            return
-        if self._away_said:
-            log.info("broker %s:%d is back", self.broker.host, self.broker.port)
-        self._away_said = False
+    def _again_at_once(self, ended: Ended) -> bool:
+        if ended.how in ("version", "unanswered"):
+            return self._choice.unanswered(refused=ended.how == "version")
+        return ended.how == "narrower"
+
+    def _on_ready(self, connection: Connection) -> None:
+        if not self._choice.settled:
+            log.info("broker %s speaks MQTT %s", self._name, connection.version)
+        self._choice.accepted()
+        if self._said:
+            log.info("broker %s is back", self._name)
+            self._said.clear()
+        if not connection.limits.retain and not self._said_no_retain:
+            self._said_no_retain = True
+            log.warning(
+                "broker %s keeps no retained messages: who comes late learns of a job only when "
+                "it is next announced; switch them on there",
+                self._name,
+            )
         if self._subscriptions:
-            client.subscribe(list(self._subscriptions))
-        self._deliver(Connected())
+            connection.subscribe(list(self._subscriptions))
+        self._hand_over(Connected())
 
-    def _on_connect_fail(self, _client: mqtt.Client, _data: Any) -> None:
-        self._say_away("no connection")
+    def _on_message(self, topic: str, payload: bytes, retained: bool) -> None:
+        self._hand_over(Received(topic, payload, retained))
 
-    def _on_disconnect(
-        self, _client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any
-    ) -> None:
-        if reason.is_failure:
-            self._say_away(str(reason))
-        self._deliver(Disconnected(str(reason)))
+    def _hand_over(self, event: LinkEvent) -> None:
+        try:
+            self._deliver(event)
+        except Exception:
+            log.exception("%s could not be handed over", type(event).__name__)
+
+    @property
+    def _name(self) -> str:
+        return f"{self.broker.host}:{self.broker.port}"
 
     def _say_away(self, reason: str) -> None:
-        if not self._away_said:
-            self._away_said = True
+        if reason in self._said:
+            return
+        if self._said:
+            log.warning("broker %s can't be reached for another reason now: %s", self._name, reason)
+        else:
             log.warning(
-                "broker %s:%d is away (%s); trying again for as long as it takes",
-                self.broker.host,
-                self.broker.port,
-                reason,
+                "broker %s is away (%s); trying again for as long as it takes", self._name, reason
             )
-
-    def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
-        self.bytes_down += len(message.payload) + len(message.topic)
-        self._deliver(Received(message.topic, bytes(message.payload), message.retain))
-
-    def _on_publish(
-        self, _client: mqtt.Client, _data: Any, _mid: int, _reason: Any, _properties: Any
-    ) -> None:
-        self._acknowledged += 1
-
-
-def bounded(inbox: "queue.Queue[Any]", patience_s: float = 5.0) -> Callable[[Any], None]:
-    """Return a `Link` delivery that waits for a full queue, then drops.
-
-    Waiting makes TCP slow the sender down; dropping keeps the connection alive. Nothing is lost
-    for good: requests, offers and chunks are repeated until they are answered.
-    """
-
-    def deliver(event: Any) -> None:
-        try:
-            inbox.put(event, timeout=patience_s)
-        except queue.Full:
-            log.warning("inbox full; dropped %s", type(event).__name__)
-
-    return deliver
+        self._said.add(reason)

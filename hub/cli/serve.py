@@ -25,11 +25,10 @@ def serve(
     from hub.serve import run
 
     if as_json:
-        broker = settings.broker.address
         print_json(
             {
                 "fleet": settings.fleet,
-                "broker": f"mqtt://{broker.host}:{broker.port}",
+                "broker": settings.broker.shown_url,
                 "embedded_broker": settings.broker.embedded,
                 "http": settings.http.public_url or settings.http.address.url,
                 "database": settings.store.database,

@@ -23,7 +23,7 @@ from hub.store.database import Store
 from hub.store.errors import StoreError
 from wire.blobs import BlobStore
 from wire.errors import MalformedError
-from wire.link import Connected, Disconnected, Link, Received, Will, bounded
+from wire.link import BrokerSettings, Connected, Disconnected, Link, Received, Will, bounded
 from wire.messages import (
     BlobFin,
     BlobGet,
@@ -59,7 +59,7 @@ class Coordinator:
     """The hub's one thread.
 
     Args:
-        broker: URL, with credentials if there are any.
+        broker: how to reach it.
         fleet: its name.
         http: where devices fetch bases.
         store: jobs, events, devices.
@@ -68,7 +68,14 @@ class Coordinator:
     """
 
     def __init__(
-        self, *, broker: str, fleet: str, http: str, store: Store, blobs: BlobStore, folder: Path
+        self,
+        *,
+        broker: BrokerSettings,
+        fleet: str,
+        http: str,
+        store: Store,
+        blobs: BlobStore,
+        folder: Path,
     ) -> None:
         self.inbox: queue.Queue[Any] = queue.Queue(maxsize=1000)
         self.epoch = secrets.token_hex(4)

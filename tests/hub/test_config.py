@@ -4,7 +4,7 @@ import pytest
 
 from hub.config import Address, HubFile, load_hub_file
 from hub.errors import ConfigError
-from wire.link import BrokerUrl
+from wire.broker_settings import BrokerSettings
 
 FROM_THE_DESIGN = """\
 fleet: clinics
@@ -23,7 +23,7 @@ def load(folder: Path, text: str, *, insecure: bool = False) -> HubFile:
 def test_the_example_of_the_design_is_read_and_paths_start_at_the_file(tmp_path: Path) -> None:
     config = load(tmp_path, FROM_THE_DESIGN)
     assert config.fleet == "clinics"
-    assert config.broker.link_url() == "mqtt://127.0.0.1:1883"
+    assert config.broker.settings() == BrokerSettings(url="mqtt://127.0.0.1:1883")
     assert config.broker.embedded is False
     assert config.http.address == Address("127.0.0.1", 8080)
     assert config.store.database == f"sqlite:///{tmp_path}/state/hub.db"
@@ -47,9 +47,9 @@ def test_absolute_paths_stay(tmp_path: Path) -> None:
 def test_the_password_is_read_from_its_file_and_stays_out_of_the_settings(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("p@ss:w/rd\n")
     text = "broker: {url: 'mqtt://broker.lan:1884', username: hub, password_file: secret}"
-    broker = load(tmp_path, text).broker
-    assert "p@ss" not in repr(broker)
-    assert BrokerUrl.parse(broker.link_url()) == BrokerUrl("broker.lan", 1884, "hub", "p@ss:w/rd")
+    settings = load(tmp_path, text).broker.settings()
+    assert "p@ss" not in repr(settings)
+    assert settings.credentials() == ("hub", "p@ss:w/rd")
 
 
 @pytest.mark.parametrize("content", ["", "\nsecond line"])
@@ -57,7 +57,24 @@ def test_a_password_file_without_a_password_is_refused(tmp_path: Path, content: 
     (tmp_path / "secret").write_text(content)
     broker = load(tmp_path, "broker: {username: hub, password_file: secret}").broker
     with pytest.raises(ConfigError, match=r"broker\.password_file"):
-        broker.link_url()
+        broker.settings()
+
+
+def test_the_files_of_tls_are_taken_from_the_files_folder(tmp_path: Path) -> None:
+    text = "broker: {url: 'mqtts://b', ca_file: ca.pem, cert_file: /c.pem, profile: aws-iot}"
+    broker = load(tmp_path, text).broker
+    assert (broker.ca_file, broker.cert_file) == (tmp_path / "ca.pem", Path("/c.pem"))
+    assert (broker.address.port, broker.profile) == (8883, "aws-iot")
+    with pytest.raises(ConfigError, match=rf"broker\.ca_file .*{tmp_path}/ca\.pem.*can't be read"):
+        broker.settings()
+
+
+def test_what_is_shown_of_a_url_has_no_credentials(tmp_path: Path) -> None:
+    broker = load(tmp_path, "broker: {url: 'mqtt://hub:secret@broker.lan'}").broker
+    assert broker.shown_url == "mqtt://broker.lan:1883"
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, "broker: {url: 'http://hub:secret@broker.lan'}")
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -69,8 +86,14 @@ def test_a_password_file_without_a_password_is_refused(tmp_path: Path, content: 
         ("broker: {url: 'https://x'}", "broker.url", "allowed is mqtt://host:port"),
         ("broker: {url: 'mqtt://x:99999'}", "broker.url", "is 'mqtt://x:99999'"),
         ("broker: {embedded: maybe}", "broker.embedded", "true or false"),
-        ("broker: {username: hub}", "broker.password_file", "go together"),
-        ("broker: {password_file: x}", "broker.username", "go together"),
+        ("broker: {password_file: x}", "broker.password_file", "needs a username"),
+        ("broker: {url: 'mqtt://x', ca_file: x}", "broker.ca_file", "use mqtts://"),
+        ("broker: {url: 'ws://x', cert_file: x}", "broker.cert_file", "use wss://"),
+        ("broker: {url: 'mqtts://x', key_file: x}", "broker.key_file", "cert_file"),
+        ("broker: {profile: aws}", "broker.profile", "aws-iot, azure-event-grid"),
+        ("broker: {profile: amqtt, protocol: mqtt-5}", "broker.protocol", "speaks MQTT 3.1.1 only"),
+        ("broker: {protocol: 5}", "broker.protocol", "auto, mqtt-3.1.1 or mqtt-5"),
+        ("broker: {url: 'mqtts://127.0.0.1', embedded: true}", "broker.embedded", "mqtts://"),
         (
             "broker: {url: 'mqtt://a:b@x', username: hub, password_file: x}",
             "broker.username",
