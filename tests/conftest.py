@@ -37,9 +37,14 @@ def pytest_unconfigure() -> None:
 
 
 class Mosquitto:
-    """A broker of our own on a free loopback port; can be killed and started again."""
+    """A broker of our own on a free loopback port; can be killed and started again.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: for its configuration and log.
+        extra: lines of configuration: of that listener, and then of others.
+    """
+
+    def __init__(self, folder: Path, extra: str = "") -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -47,7 +52,7 @@ class Mosquitto:
         self._config = folder / "mosquitto.conf"
         self._config.write_text(
             f"listener {self.port} 127.0.0.1\nallow_anonymous true\nuser root\n"
-            "persistence false\nmax_queued_messages 0\n"
+            f"persistence false\nmax_queued_messages 0\n{extra}"
         )
         self._log = folder / "mosquitto.log"
         self._process: subprocess.Popen[bytes] | None = None

@@ -24,6 +24,8 @@ _OUR_CERTIFICATE = {
     "CERTIFICATE_UNKNOWN": "it doesn't take our certificate",
     "ACCESS_DENIED": "it doesn't take our certificate",
 }
+#: What a port without TLS makes of our greeting: it answers in MQTT or HTTP, or closes.
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNEXPECTED_EOF_WHILE_READING")
 _BAD_CREDENTIALS = {0x86, 0x87}  # of MQTT 5; paho turns the codes 4 and 5 of 3.1.1 into these
 _BAD_CLIENT_ID = 0x85
 _SERVER_BUSY = {0x88, 0x89}
@@ -42,6 +44,9 @@ def explain(error: BaseException, settings: BrokerSettings) -> str:
             words = f"its name can't be resolved: {error.strerror}"
         case TimeoutError():
             words = "no answer in time"
+        case ConnectionError() if "WebSocket" in str(error):
+            path = settings.address().path
+            words = f"its port is no WebSocket with MQTT at {path}; use mqtt://, or another path"
         case _:
             words = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return words
@@ -95,6 +100,6 @@ def _tls(error: ssl.SSLError, settings: BrokerSettings) -> str:
     for alert, words in _OUR_CERTIFICATE.items():
         if reason.endswith(f"ALERT_{alert}"):
             return f"{words} (cert_file {settings.cert_file})" if settings.cert_file else words
-    if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"):
+    if reason in _NO_TLS:
         return "its port doesn't speak TLS; use mqtt:// or ws://, or its port with TLS"
     return f"TLS failed: {reason.replace('_', ' ').lower() or error}"

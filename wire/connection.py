@@ -33,6 +33,7 @@ from wire.mqtt_sizes import (
 )
 from wire.outbox import MAX_QUEUED, Outbox, Traffic
 from wire.quiet_paho import paho_logger
+from wire.websocket_send import send_whole
 
 log = logging.getLogger("wire.link")
 
@@ -43,6 +44,7 @@ _CONNECT_PROPERTIES_BYTES = 5  # that maximum: identifier and 4 bytes
 _TCP_S = 10.0  # for each of TCP, TLS and WebSocket
 #: MQTT 5 is given up early: amqtt never answers it, and 3.1.1 does all that is needed.
 _CONNACK_S: dict[Version, float] = {"5": 4.0, "3.1.1": 20.0}
+_STALLED_S = 60.0
 _LOOP_S = 1.0
 _LEAVE_S = 2.0
 _UNSUPPORTED_VERSION, _NO_RETAIN, _NO_QOS = 0x84, 0x9A, 0x9B
@@ -129,6 +131,9 @@ class Connection:
             client.connect(
                 self._address.host, self._address.port, self._keepalive_s, **self._options()
             )
+            if self._address.websocket:
+                wrapped: Any = client.socket()
+                wrapped.send = send_whole(wrapped, _STALLED_S)
         except Exception as error:  # OSError, but also a host's name that can't be encoded
             return Ended("unreachable", explain(error, self._settings))
         try:

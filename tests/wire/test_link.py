@@ -6,22 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.wire.links import await_event, break_off
 from wire.errors import TooLargeError
 from wire.link import MAX_PAYLOAD_BYTES, Connected, Disconnected, Link, Received, Will
-
-
-def break_off(link: Link) -> None:
-    """Break a link's connection as a cut cable does: no DISCONNECT."""
-    assert link._connection is not None
-    socket: Any = link._connection.client.socket()
-    socket.shutdown(2)
-
-
-def await_event(inbox: "queue.Queue[Any]", kind: type, timeout_s: float = 20.0) -> Any:
-    while True:
-        event = inbox.get(timeout=timeout_s)
-        if isinstance(event, kind):
-            return event
 
 
 def test_what_is_too_large_is_refused_before_it_is_sent() -> None:
