@@ -127,6 +127,10 @@ def test_over_a_thin_websocket_no_chunk_is_lost_where_paho_loses_what_a_socket_c
         connected(site.settings("mqtt"), "t/#", client_id="watcher") as (_, inbox),
         connected(f"ws://127.0.0.1:{tap.port}", client_id="thin") as (link, _),
     ):
+        assert link._connection is not None
+        wrapped: Any = link._connection.client.socket()
+        # The system would buffer megabytes on loopback, which on a thin link are soon full.
+        wrapped._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
         for chunk in chunks:
             assert link.publish("t/a", chunk)
         assert [await_event(inbox, Received).payload for _ in chunks] == chunks
