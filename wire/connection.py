@@ -47,6 +47,7 @@ _CONNACK_S: dict[Version, float] = {"5": 4.0, "3.1.1": 20.0}
 _STALLED_S = 60.0
 _LOOP_S = 1.0
 _LEAVE_S = 2.0
+_MAX_REFUSALS = 100
 _UNSUPPORTED_VERSION, _NO_RETAIN, _NO_QOS = 0x84, 0x9A, 0x9B
 
 
@@ -82,6 +83,7 @@ class Connection:
         will: published by the broker when the connection breaks.
         keepalive_s: see `wire.link.Link`.
         traffic: where bytes are counted.
+        refusals: what the broker was said to refuse, of all connections, to be said once.
         ready: called once the broker has accepted; may subscribe and publish.
         received: called with topic, payload, and whether it was retained.
     """
@@ -96,6 +98,7 @@ class Connection:
         will: Will | None,
         keepalive_s: int,
         traffic: Traffic,
+        refusals: set[str],
         ready: Callable[["Connection"], None],
         received: Callable[[str, bytes, bool], None],
     ) -> None:
@@ -115,7 +118,7 @@ class Connection:
         self._trouble: BaseException | None = None
         self._left = "the connection broke"
         self._filters: dict[int | None, list[str]] = {}
-        self._refusals: set[str] = set()
+        self._refusals = refusals
         self.client = self._new_client(limits)
         self.outbox = Outbox(self.client, version, limits, traffic)
 
@@ -207,7 +210,9 @@ class Connection:
             qos, retain = min(will.qos, limits.max_qos), will.retain and limits.retain
             client.will_set(will.topic, will.payload, qos, retain)
             fields += [will.topic.encode(), will.payload]
-        properties_bytes = _CONNECT_PROPERTIES_BYTES if self.version == "5" else None
+        properties_bytes = None
+        if self.version == "5":  # the will has properties of its own: none, which takes a byte
+            properties_bytes = _CONNECT_PROPERTIES_BYTES + (1 if will is not None else 0)
         self._traffic.up_of_network += connect_bytes(*fields, properties_bytes=properties_bytes)
 
     def _options(self) -> dict[str, Any]:
@@ -310,18 +315,18 @@ class Connection:
     ) -> None:
         topic = self.outbox.settled(packet_id)
         if reason.is_failure:
-            self._say_refusal(str(reason), f"the broker refuses {topic}: {reason}")
+            self._say_refusal(f"the broker refuses {topic}: {reason}")
 
     def _on_subscribe(
         self, _client: mqtt.Client, _data: Any, packet_id: int, reasons: Any, _more: Any
     ) -> None:
         for name, reason in zip(self._filters.pop(packet_id, []), reasons, strict=False):
             if reason.is_failure:
-                self._say_refusal(name, f"the broker refuses to let us read {name}: {reason}")
+                self._say_refusal(f"the broker refuses to let us read {name}: {reason}")
 
-    def _say_refusal(self, what: str, words: str) -> None:
-        if what not in self._refusals:
-            self._refusals.add(what)
+    def _say_refusal(self, words: str) -> None:
+        if words not in self._refusals and len(self._refusals) < _MAX_REFUSALS:
+            self._refusals.add(words)
             log.warning("%s; check what it lets this client do", words)
 
 

@@ -85,7 +85,9 @@ class Link:
         self._connection: Connection | None = None
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self._said: set[str] = set()  # since the broker is away
+        self._said: set[str] = set()  # why it was away, since the last good connection
+        self._away = False  # and that was said
+        self._refusals: set[str] = set()
         self._said_no_retain = False
 
     @property
@@ -202,9 +204,10 @@ class Link:
             if self._again_at_once(ended):
                 self._stopping.wait(self._limits.connect_pause_s)
                 continue
-            self._say_away(ended.reason)
             if ended.how == "lost" and time.monotonic() - began >= _GOOD_S:
                 pause_s = _FIRST_RETRY_S
+                self._said.clear()
+            self._say_away(ended.reason)
             # Drawn anew each time, so that a thousand devices don't come back at once.
             drawn_s = pause_s * random.uniform(0.5, 1.5)  # noqa: S311
             self._stopping.wait(max(drawn_s, self._limits.connect_pause_s))
@@ -228,6 +231,7 @@ class Link:
                 will=self._will,
                 keepalive_s=self._keepalive_s,
                 traffic=self._traffic,
+                refusals=self._refusals,
                 ready=ready,
                 received=self._on_message,
             )
@@ -254,9 +258,9 @@ class Link:
         if not self._choice.settled:
             log.info("broker %s speaks MQTT %s", self._name, connection.version)
         self._choice.accepted()
-        if self._said:
+        if self._away:
             log.info("broker %s is back", self._name)
-            self._said.clear()
+            self._away = False
         if not connection.limits.retain and not self._said_no_retain:
             self._said_no_retain = True
             log.warning(
@@ -284,10 +288,11 @@ class Link:
     def _say_away(self, reason: str) -> None:
         if reason in self._said:
             return
-        if self._said:
-            log.warning("broker %s can't be reached for another reason now: %s", self._name, reason)
-        else:
-            log.warning(
-                "broker %s is away (%s); trying again for as long as it takes", self._name, reason
-            )
         self._said.add(reason)
+        if self._away:
+            log.warning("broker %s can't be reached for another reason now: %s", self._name, reason)
+            return
+        self._away = True
+        log.warning(
+            "broker %s is away (%s); trying again for as long as it takes", self._name, reason
+        )
