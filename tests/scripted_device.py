@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from wire.codecs import by_name
-from wire.link import Connected, Link, Received, Will
+from wire.link import BrokerSettings, Connected, Link, Received, Will
 from wire.manifest import AdapterManifest
 from wire.messages import (
     Accepted,
@@ -47,7 +47,13 @@ class ScriptedDevice:
     """One device, driven step by step from a test."""
 
     def __init__(
-        self, url: str, fleet: str, device: str, *, role: str = "lora", rank: int = 2
+        self,
+        url: str | BrokerSettings,
+        fleet: str,
+        device: str,
+        *,
+        role: str = "lora",
+        rank: int = 2,
     ) -> None:
         self.id = device
         self.session = hashlib.sha256(f"{device}{time.monotonic_ns()}".encode()).hexdigest()[:12]

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from hub.api.control import ENDED, JobDetail
 from tests.scripted_device import ScriptedDevice
 from tests.system.hub_process import FLEET, HubProcess
+from wire.broker_settings import BrokerSettings
 from wire.messages import Offer, Welcome
 
 
 class Fleet:
     """The devices of a test, and honest work for them."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | BrokerSettings) -> None:
         self._url = url
         self.all: dict[str, ScriptedDevice] = {}
         self.served: set[str] = set()

@@ -29,9 +29,15 @@ def poll(what: str, found: Callable[[], Any], timeout_s: float = TIMEOUT_S) -> A
 
 
 class HubProcess:
-    """``lorikeet-hub serve`` as a process of its own; can be killed and started again."""
+    """``lorikeet-hub serve`` as a process of its own; can be killed and started again.
 
-    def __init__(self, folder: Path, broker: str) -> None:
+    Args:
+        folder: for its settings, log and state.
+        broker: the broker's URL.
+        broker_keys: more lines of the settings' part ``broker``, indented.
+    """
+
+    def __init__(self, folder: Path, broker: str, broker_keys: str = "") -> None:
         self.folder = folder
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -40,7 +46,8 @@ class HubProcess:
         self.broker = broker
         self._config = folder / "hub.yaml"
         self._config.write_text(
-            f"fleet: {FLEET}\nbroker:\n  url: {broker}\nhttp:\n  listen: 127.0.0.1:{port}\n"
+            f"fleet: {FLEET}\nbroker:\n  url: {broker}\n{broker_keys}"
+            f"http:\n  listen: 127.0.0.1:{port}\n"
         )
         self._log = folder / "hub.log"
         self._process: subprocess.Popen[bytes] | None = None
