@@ -1,6 +1,6 @@
 """What leaves by one connection: checked against the broker's limits, paced, and counted.
 
-Beside `wire/connection.py` the only file that imports paho.
+With `wire/connection.py` the only file that imports paho.
 """
 
 import threading

@@ -178,7 +178,7 @@ class Demo:
         listen = f"127.0.0.1:{_free_port()}"
         config = {
             "fleet": FLEET,
-            "broker": {"url": broker.url},
+            "broker": {"url": broker.url, "profile": _profile(broker)},
             "http": {"listen": listen},
             "store": {"database": "sqlite:///hub/hub.db", "blobs": "hub/blobs"},
         }
@@ -221,6 +221,7 @@ class Demo:
             command_beside("lorikeet-agent"),
             "run",
             *("--broker", self._broker.url),
+            *("--broker-profile", _profile(self._broker)),
             *("--fleet", FLEET),
             *("--id", device),
             *("--data", str(text.path)),
@@ -312,6 +313,11 @@ def demo_job(base: Path, rounds: int, seed: int) -> dict[str, Any]:
         "deadline_s": 600,
         "seed": seed,
     }
+
+
+def _profile(broker: Broker) -> str:
+    """Return whose limits to keep: without its own, amqtt's silence to MQTT 5 is waited for."""
+    return "amqtt" if broker.kind == "amqtt" else "generic"
 
 
 def _free_port() -> int:

@@ -80,10 +80,16 @@ class Desk:
 
         self._pool.submit(work).add_done_callback(done)
 
-    def command(self, device: str, command: Message) -> bool:
-        """Tell one device something."""
+    def command(self, device: str, command: Message, *, expiry_s: int | None = None) -> bool:
+        """Tell one device something.
+
+        Args:
+            device: its id.
+            command: what to tell.
+            expiry_s: after which the broker need not deliver it any more, in seconds.
+        """
         topic = self.topics.command(device, str(command.NAME))
-        return self.link.publish(topic, encode(command), command.QOS)
+        return self.link.publish(topic, encode(command), command.QOS, expiry_s=expiry_s)
 
     def close(self) -> None:
         """Let the other thread finish what it began."""

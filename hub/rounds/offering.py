@@ -109,6 +109,9 @@ class Offering:
                 deadline_s=max(1.0, action.deadline_ts - now),
                 reason=member.reason,
             ),
+            # Its deadline counts from receipt, so one that waited in the broker would be late;
+            # by then it was repeated.
+            expiry_s=int(LAST_RESEND_S),
         )
 
     def cancel(self, action: actions.CancelTask) -> None:

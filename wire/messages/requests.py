@@ -145,7 +145,7 @@ class Result(Message, frozen=True, kw_only=True):
     rung: Word = ""  # on which it was done in the end
     peak_bytes: int = 0  # of supervisor and worker together, during the task
     predicted_peak_bytes: int = 0  # of that rung
-    bytes_up: int = 0  # since the agent's start, MQTT payloads and topics
+    bytes_up: int = 0  # since the agent's start, whole MQTT packets
     bytes_down: int = 0
     download_s: float = 0.0
     upload_s: float = 0.0
