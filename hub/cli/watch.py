@@ -21,6 +21,7 @@ from hub.errors import ConfigError
 
 if TYPE_CHECKING:
     from hub.watching.watcher import Line, Watcher
+    from wire.broker_settings import BrokerSettings
 
 EXAMPLE = "Example: lorikeet-hub watch --broker mqtt://127.0.0.1:1883 --fleet clinics"
 DEFAULT_BROKER = "mqtt://127.0.0.1:1883"
@@ -60,11 +61,11 @@ def watch(  # noqa: PLR0917  (options)
     It only reads. Retained messages come first and are marked; what was said before is gone.
     """
     from hub.watching.watcher import Watcher
-    from wire.errors import BrokerUrlError
+    from wire.errors import BrokerSettingsError
     from wire.link import Link, bounded
     from wire.topics import watch_filters
 
-    url, fleet = _where(broker, config, fleet)
+    where, fleet = _where(broker, config, fleet)
     for option, name in (("--fleet", fleet), ("--device", device), ("--job", job)):
         _check_name(option, name)
     logging.basicConfig(
@@ -75,8 +76,8 @@ def watch(  # noqa: PLR0917  (options)
     )
     inbox: queue.Queue[Any] = queue.Queue(maxsize=1000)
     try:
-        link = Link(url, f"watch-{secrets.token_hex(6)}", bounded(inbox))
-    except BrokerUrlError as error:
+        link = Link(where, f"watch-{secrets.token_hex(6)}", bounded(inbox))
+    except BrokerSettingsError as error:
         raise ConfigError("--broker", broker, "mqtt://host:port", message=str(error)) from error
     filters = watch_filters(fleet or "+", device, chunks=everything)
     for one in filters:
@@ -93,8 +94,10 @@ def watch(  # noqa: PLR0917  (options)
             link.stop()
 
 
-def _where(broker: str | None, config: Path | None, fleet: str | None) -> tuple[str, str | None]:
-    """Return the broker's URL, with credentials, and the fleet."""
+def _where(
+    broker: str | None, config: Path | None, fleet: str | None
+) -> "tuple[str | BrokerSettings, str | None]":
+    """Return the broker, with credentials, and the fleet."""
     if config is None:
         return broker or DEFAULT_BROKER, fleet
     if broker is not None:
@@ -107,7 +110,7 @@ def _where(broker: str | None, config: Path | None, fleet: str | None) -> tuple[
     from hub.config import load_hub_file
 
     settings = load_hub_file(config, insecure=True)  # nothing is listened on here
-    return settings.broker.link_url(), fleet or settings.fleet
+    return settings.broker.settings(), fleet or settings.fleet
 
 
 def _check_name(option: str, name: str | None) -> None:
