@@ -20,6 +20,7 @@ from edge_agent.failures import Failures
 from edge_agent.gather import Adapters
 from edge_agent.jobs import KnownJobs
 from edge_agent.limits.enforcement import Enforcement
+from edge_agent.metering import Metering
 from edge_agent.peaks import Peaks
 from edge_agent.probe.memory import MemoryLimit, memory_limit
 from edge_agent.probe.process import peak_bytes, resident_bytes
@@ -39,6 +40,7 @@ from edge_agent.task_run import Settings
 from edge_agent.tasks import Tasks
 from edge_agent.telling import Teller
 from edge_agent.training.data import count
+from edge_agent.upload import chunk_packet_bytes
 from edge_agent.worker_host import WorkerHost
 from edge_agent.worker_process import WorkerDied, WorkerEvent
 from wire.blobs import BlobStore
@@ -92,7 +94,9 @@ class Supervisor:
         self.data = count([Path(path) for path in settings.data])
         self.blobs = BlobStore(self.folder / "blobs")
         self.asking = Asking(self._send)
-        self.collector = Collector(self.blobs, self._ask_blob)
+        self.metering = Metering(self)
+        pull = self._may_pull if self.metering.pulls else None
+        self.collector = Collector(self.blobs, self._ask_blob, pull)
         hard_bytes = _hard_bytes(settings.memory_bytes, self.limit)
         self.worker = WorkerHost(
             settings,
@@ -139,10 +143,11 @@ class Supervisor:
             self.topics.job_round(),
             self.topics.reply(device),
             self.topics.command(device),
-            self.topics.slice_chunk(),
             self.topics.repair_chunk(device),
         ):
             self.link.subscribe(topic)
+        if not self.metering.pulls:
+            self.link.subscribe(self.topics.slice_chunk())
         self.worker.begin()
         self.link.start()
         try:
@@ -161,6 +166,7 @@ class Supervisor:
             if self.welcomed:
                 self.teller.state("disconnected", "stopped")
             self.link.stop()
+            self.metering.close()
 
     # Events
 
@@ -194,8 +200,7 @@ class Supervisor:
         if route.kind in ("slice_chunk", "repair_chunk"):
             done = self.collector.on_chunk(received.payload, time.monotonic())
             if done is not None:
-                self.tasks.refresh_adapters()
-                self.tasks.advance()
+                self._on_gathered()
             return
         message = parse(route, received.payload)
         match message:
@@ -211,6 +216,11 @@ class Supervisor:
                 self.asking.answer(message)
             case _:
                 pass
+
+    def _on_gathered(self) -> None:
+        """A blob is here: others may be named in it, and a task may have waited for it."""
+        self.tasks.refresh_adapters()
+        self.tasks.advance()
 
     def _on_hub(self, state: HubState) -> None:
         known = self.hub
@@ -289,7 +299,11 @@ class Supervisor:
         match event:
             case Calibrated(measured=measured):
                 self.calibrating.on_measured(measured)
+            case Progress(stage="fetch", fetched_bytes=fetched):
+                self.metering.on_fetched(fetched)
+                self.tasks.on_worker(event)
             case Fetched():
+                self.metering.on_fetched(event.downloaded_bytes)
                 self.worker.on_fetched(event)
                 self.tasks.advance()
             case Failed(kind="memory"):
@@ -328,13 +342,16 @@ class Supervisor:
 
     def _tick(self, now: float) -> None:
         self.asking.tick(now)
-        self.collector.tick(now)
+        if self.collector.tick(now):
+            self._on_gathered()
+        self.metering.idle(down=self.collector.idle)
         busy = self.tasks.current is not None
         self.worker.tick(now, busy=busy)
         self.resting.tick(now)
         self.setbacks.tick(now)
         self.teller.tick(now)
         self.tasks.tick(now)
+        self.metering.tick(now)
 
     # Saying
 
@@ -346,6 +363,13 @@ class Supervisor:
         """Ask once; the collector itself asks again when nothing comes."""
         request = self.asking.new_id()
         self._send(BlobGet(id=request, session=self.session, sha256=sha256, missing=missing))
+
+    def _may_pull(self, data_bytes: int, now: float) -> bool:
+        """Return whether a chunk may be asked for now; if so, it is paid for."""
+        if not self.welcomed or self.worker.fetching:
+            return False
+        topic = self.topics.repair_chunk(self.settings.device)
+        return self.metering.take_down(chunk_packet_bytes(topic, data_bytes), now)
 
     # Memory, of supervisor and worker together, in bytes
 

@@ -37,11 +37,25 @@ class Asking:
         return str(next(self._numbers))
 
     def ask(
-        self, request_id: str, message: Message, on_reply: Callable[[Reply], None], now: float
+        self,
+        request_id: str,
+        message: Message,
+        on_reply: Callable[[Reply], None],
+        now: float,
+        *,
+        first: Message | None = None,
     ) -> None:
-        """Send a request and remember it until `answer` gets its reply."""
+        """Send a request and remember it until `answer` gets its reply.
+
+        Args:
+            request_id: stands in the message, too.
+            message: what is sent, and repeated.
+            on_reply: takes the reply.
+            now: monotonic time, in seconds.
+            first: what is sent the first time instead, where only repetitions differ.
+        """
         self._open[request_id] = _Pending(message, on_reply, now)
-        self._send(message)
+        self._send(message if first is None else first)
 
     def answer(self, reply: Reply) -> bool:
         """Hand a reply to whoever asked; False if nobody waits for it (any more)."""

@@ -31,7 +31,10 @@ class Way(msgspec.Struct, frozen=True):
     def blobs(self) -> list[BlobName]:
         """What it takes, held or still to be gathered; without ``held``."""
         needed = self.differences or (self.part,)
-        found = [BlobName(sha256=one.sha256, size_bytes=one.size_bytes) for one in needed]
+        found = [
+            BlobName(sha256=one.sha256, size_bytes=one.size_bytes, hashes=one.hashes)
+            for one in needed
+        ]
         return found if self.older is None else [*found, self.older]
 
 

@@ -98,11 +98,22 @@ def run(  # noqa: PLR0917  (options)
             help="°C at which training rests. Default: 5 below the device's own limit.",
         ),
     ] = None,
+    up_limit: Annotated[
+        str | None, typer.Option(help="Most bits a second sent, e.g. 250kbit. Default: no limit.")
+    ] = None,
+    down_limit: Annotated[
+        str | None, typer.Option(help="Most bits a second received, e.g. 1mbit.")
+    ] = None,
+    data_cap: Annotated[
+        str | None,
+        typer.Option(help="Most bytes a day (until 00:00 UTC), sent and received, e.g. 50MB."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document at the end.")
     ] = False,
 ) -> None:
     """Connect to a hub and take part in its jobs until stopped (Ctrl-C)."""
+    from edge_agent.metering import Limits
     from edge_agent.pausing import Comfort
     from edge_agent.probe.machine import cores
     from edge_agent.run_command import become_agent
@@ -142,6 +153,11 @@ def run(  # noqa: PLR0917  (options)
         memory_bytes=_memory_bytes(memory),
         threads=threads or int(cores()),
         comfort=Comfort(min_battery_percent=min_battery, max_temperature_c=max_temperature),
+        limits=Limits(
+            up_bits_per_s=_rate("--up-limit", up_limit),
+            down_bits_per_s=_rate("--down-limit", down_limit),
+            data_cap_bytes=_cap_bytes(data_cap),
+        ),
     )
     become_agent(settings, as_json=as_json)
 
@@ -376,6 +392,30 @@ def _memory_bytes(memory: str | None) -> int | None:
         return parse_size(memory) if memory else None
     except ValueError as error:
         raise UsageError(f"--memory: {error}") from error
+
+
+def _rate(option: str, text: str | None) -> int | None:
+    from wire.pacing import parse_rate
+
+    try:
+        return parse_rate(text) if text else None
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from error
+
+
+def _cap_bytes(text: str | None) -> int | None:
+    from edge_agent.data_cap import LEAST_CAP_BYTES
+
+    try:
+        cap_bytes = parse_size(text) if text else None
+    except ValueError as error:
+        raise UsageError(f"--data-cap: {error}") from error
+    if cap_bytes is not None and cap_bytes < LEAST_CAP_BYTES:
+        raise UsageError(
+            f"--data-cap is {text}; at least {LEAST_CAP_BYTES} bytes are needed: an agent that "
+            "only says each minute that it lives takes half of that."
+        )
+    return cap_bytes
 
 
 def _default_device() -> str:

@@ -19,6 +19,7 @@ from typing import Annotated
 import msgspec
 
 from edge_agent.errors import AgentError
+from edge_agent.throttle import Throttle
 
 #: What a model folder may hold. Formats that can run code when read are not among them.
 SUFFIXES = (".json", ".safetensors", ".txt", ".model", ".jinja", ".gguf")
@@ -26,7 +27,6 @@ SUFFIXES = (".json", ".safetensors", ".txt", ".model", ".jinja", ".gguf")
 COMPLETE = "complete"
 
 _MAX_MANIFEST_BYTES = 1024 * 1024
-_PIECE_BYTES = 256 * 1024
 _TIMEOUT_S = 30.0
 _ATTEMPTS = 5  # in a row without a byte
 _FIRST_WAIT_S = 0.2
@@ -48,7 +48,13 @@ class _Manifest(msgspec.Struct, frozen=True):
     files: Annotated[list[_File], msgspec.Meta(min_length=1, max_length=1024)]
 
 
-def fetch(http: str, digest: str, folder: str, progress: Callable[[int, int], None]) -> int:
+def fetch(
+    http: str,
+    digest: str,
+    folder: str,
+    progress: Callable[[int, int], None],
+    throttle: Throttle | None = None,
+) -> int:
     """Fetch a base model into a folder; files that are there already stay.
 
     Args:
@@ -56,13 +62,16 @@ def fetch(http: str, digest: str, folder: str, progress: Callable[[int, int], No
         digest: sha256 of the model's manifest.
         folder: where the files go; `COMPLETE` appears in it last.
         progress: told how many of all bytes are there, a few times a file.
+        throttle: lets the bytes of the files pass.
 
     Returns:
         Bytes that were downloaded.
 
     Raises:
         FetchError: the hub can't be reached or answers something else, or the disk is too small.
+        DayUsedUpError: the throttle lets no more pass today.
     """
+    throttle = throttle or Throttle()
     if not http.startswith(("http://", "https://")):
         raise FetchError(f"the hub's address is {http!r}; must begin with http:// or https://.")
     payload = _get_manifest(f"{http.rstrip('/')}/v1/models/{digest}", digest)
@@ -75,7 +84,9 @@ def fetch(http: str, digest: str, folder: str, progress: Callable[[int, int], No
     for file in files:
         path = target / file.path
         if not _is(path, file):
-            download = _Download(f"{http.rstrip('/')}/v1/blobs/{file.sha256}", target, file)
+            download = _Download(
+                f"{http.rstrip('/')}/v1/blobs/{file.sha256}", target, file, throttle
+            )
             base = done
             downloaded += download.run(lambda got, base=base: progress(base + got, total))  # type: ignore[misc]
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,8 +103,9 @@ class _Download:
 
     FOLDER = ".partial"
 
-    def __init__(self, url: str, target: Path, file: _File) -> None:
+    def __init__(self, url: str, target: Path, file: _File, throttle: Throttle) -> None:
         self._url = url
+        self._throttle = throttle
         self._file = file
         self._got = 0
         self.partial = target / self.FOLDER / file.sha256
@@ -146,7 +158,7 @@ class _Download:
                 have = 0
             with self.partial.open("ab" if have else "wb") as file:
                 while have < self._file.size_bytes:
-                    piece = answer.read(min(_PIECE_BYTES, self._file.size_bytes - have))
+                    piece = answer.read(self._throttle.next_piece(self._file.size_bytes - have))
                     if not piece:
                         return
                     file.write(piece)

@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 _MANIFEST_BYTES = 256 * 1024
 #: Manifests of one job that are kept: a way back is no longer.
 _KEPT = 32
+#: Half-received blobs that nobody wants are dropped after so long: after a restart, the jobs that
+#: want them become known one by one.
+STALE_S = 3600.0
 
 
 class Gathered(msgspec.Struct, frozen=True):
@@ -62,7 +65,7 @@ class Adapters:
             return None
         ways = [self._way(part.sha256, manifest) for part in manifest.parts]
         needed = [blob for way in ways for blob in way.blobs]
-        here = [self._collector.want(one.sha256, one.size_bytes, now) for one in needed]
+        here = [self._collector.want(one.sha256, one.size_bytes, now, one.hashes) for one in needed]
         if not all(here) or any(way.older is not None for way in ways):
             return None
         return Gathered(
@@ -89,12 +92,12 @@ class Adapters:
         """
         now = time.monotonic()
         references = [*self._jobs.adapters(), *([current] if current else [])]
-        wanted = {one.sha256: one.size_bytes for one in references}
+        wanted = {one.sha256: (one.size_bytes, b"") for one in references}
         held: set[str] = set()
         for sha256 in list(wanted):
             manifest = self._manifest(sha256)
             for blob, base in self._closure(manifest) if manifest else ():
-                wanted[blob.sha256] = blob.size_bytes
+                wanted[blob.sha256] = blob.size_bytes, blob.hashes
                 held.update(base)
         for job, seen in self._seen.items():
             del seen[:-_KEPT]
@@ -105,8 +108,11 @@ class Adapters:
         for sha256 in self._blobs.all():
             if sha256 not in wanted and sha256 not in held and sha256 not in keep:
                 self._blobs.delete(sha256)
-        for sha256, size_bytes in wanted.items():
-            self._collector.want(sha256, size_bytes, now)
+        for sha256 in self._blobs.partials(STALE_S):
+            if sha256 not in wanted:
+                self._blobs.delete(sha256)
+        for sha256, (size_bytes, hashes) in wanted.items():
+            self._collector.want(sha256, size_bytes, now, hashes)
 
     def _last_way(self, seen: list[tuple[int, str]]) -> set[str]:
         """Return what leads to the newest version to which all of a way is known.

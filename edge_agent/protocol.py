@@ -28,6 +28,8 @@ class Fetch(msgspec.Struct, frozen=True, kw_only=True, tag="fetch"):
     http: str
     digest: str
     folder: str
+    bytes_per_s: float | None = None  # the device's limits; None: none
+    most_bytes: int | None = None
 
 
 class Following(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,6 +124,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
     steps: int = 0
     loss: float | None = None
     tokens_per_step: float = 0.0  # that a loss is taken on
+    fetched_bytes: int = 0  # in stage fetch, by this fetch so far
 
 
 class Counted(msgspec.Struct, frozen=True, kw_only=True, tag="counted"):

@@ -45,7 +45,8 @@ class Resting:
         """
         trouble = self.trouble
         if trouble is None:
-            return "ready", None
+            saving = self._agent.metering.reason
+            return ("ready", None) if saving is None else ("sleeping", saving)
         return "sleeping" if trouble.kind == "battery" else "alert", trouble.reason
 
     def conditions(self) -> Conditions:

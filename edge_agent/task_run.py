@@ -6,6 +6,7 @@ looks at what is there, so a step may be tried again after any interruption.
 
 import msgspec
 
+from edge_agent.metering import Limits
 from edge_agent.pausing import Comfort
 from edge_agent.protocol import Finished
 from wire.broker_settings import BrokerSettings
@@ -64,4 +65,5 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     telemetry_s: float = 60.0
     conditions_s: float = 5.0  # how often they are read while a task is there
     comfort: Comfort = Comfort()
+    limits: Limits = Limits()
     system_root: str = "/"  # where proc and sys are, for the conditions; another folder in tests

@@ -135,7 +135,17 @@ class Tasks:
         if base is None:
             task.stage = "base"
             folder = str(self._agent.folder / "models" / offer.base)
-            self._agent.worker.fetch(Fetch(http=offer.http, digest=offer.base, folder=folder))
+            if self._agent.metering.reason is not None:
+                return  # no large thing goes today
+            self._agent.worker.fetch(
+                Fetch(
+                    http=offer.http,
+                    digest=offer.base,
+                    folder=folder,
+                    bytes_per_s=self._agent.metering.down_bytes_per_s,
+                    most_bytes=self._agent.metering.left_bytes,
+                )
+            )
             return
         adapter = self._agent.adapters.files(offer.adapter)
         if adapter is None:
@@ -240,7 +250,8 @@ class Tasks:
         self._agent.adapters.refresh(task.offer.adapter if task else None, keep)
 
     def tick(self, now: float) -> None:
-        """Give up what took too long: the hub has closed the round."""
+        """Send what may go; give up what took too long: the hub has closed the round."""
+        self._uploads.tick(now)
         task = self.current
         if task is None or task.uploading or task.reported:
             return

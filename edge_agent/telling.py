@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Progress is shown this often while a task runs.
 PROGRESS_S = 2.0
+#: And so often where every byte counts; an hour's training else costs over a megabyte.
+METERED_S = 60.0
 
 
 class Teller:
@@ -47,6 +49,9 @@ class Teller:
             memory_reason=agent.limit.reason,
             memory_enforcement=agent.worker.enforcement,
             codecs=list(CODEC_NAMES),
+            up_limit_bits_per_s=agent.settings.limits.up_bits_per_s,
+            down_limit_bits_per_s=agent.settings.limits.down_bits_per_s,
+            data_cap_bytes=agent.settings.limits.data_cap_bytes,
             data=agent.data,
             plans=agent.jobs.plans,
         )
@@ -62,7 +67,8 @@ class Teller:
         """Publish a snapshot now."""
         agent = self._agent
         now = time.monotonic()
-        self._next_progress = now + PROGRESS_S
+        metered = agent.settings.limits.data_cap_bytes is not None
+        self._next_progress = now + (METERED_S if metered else PROGRESS_S)
         self._next_telemetry = now + agent.settings.telemetry_s
         if not agent.welcomed:
             return
@@ -81,7 +87,7 @@ class Teller:
             on_mains=fares.on_mains,
             memory_some_avg10=fares.memory_some_avg10,
             memory_full_avg10=fares.memory_full_avg10,
-            paused=trouble.reason if trouble is not None else None,
+            paused=trouble.reason if trouble is not None else agent.metering.reason,
             peaks=agent.peaks.told,
         )
         topic = agent.topics.telemetry(agent.settings.device)

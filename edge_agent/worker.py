@@ -36,6 +36,7 @@ from edge_agent.protocol import (
     Warm,
     Work,
 )
+from edge_agent.throttle import DayUsedUpError, Throttle
 from edge_agent.training.errors import OutOfMemoryError, PausedError, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ _KINDS: dict[type[AgentError], str] = {
     AdapterError: "adapter",
     DataError: "data",
     FetchError: "network",
+    DayUsedUpError: "network",
     ModelError: "model",
     OutOfMemoryError: "memory",
 }
@@ -121,7 +123,17 @@ class Worker:
                 measured = measure(wide=wide, import_resident=_import_resident if full else None)
                 self.report(Calibrated(measured=measured))
             case Fetch():
-                downloaded = fetch(command.http, command.digest, command.folder, self._fetching)
+                throttle = Throttle(command.bytes_per_s, command.most_bytes)
+
+                def fetching(done: int, total: int) -> None:
+                    passed = throttle.passed_bytes
+                    self.report(
+                        Progress(
+                            task="", stage="fetch", step=done, steps=total, fetched_bytes=passed
+                        )
+                    )
+
+                downloaded = fetch(command.http, command.digest, command.folder, fetching, throttle)
                 self.report(
                     Fetched(
                         digest=command.digest,
@@ -136,9 +148,6 @@ class Worker:
                 from edge_agent.training.local import train_local
 
                 train_local(command, self.report, self.pause_asked)
-
-    def _fetching(self, done: int, total: int) -> None:
-        self.report(Progress(task="", stage="fetch", step=done, steps=total))
 
     def _warm(self) -> "Tasks":
         if self._tasks is None:

@@ -118,6 +118,11 @@ class WorkerHost:
             self._fetching = command.digest
             self._send(command)
 
+    @property
+    def fetching(self) -> bool:
+        """Whether a base is on its way."""
+        return self._fetching is not None
+
     def work(self, command: Work, line: RungPlan) -> None:
         """Let the worker do a task.
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from wire.errors import MalformedError, TooLargeError
+from wire.open_files import OpenFiles
 from wire.partial import Partial, sync_folder
 from wire.transfer import check_sha256, chunk_count
 
@@ -40,6 +41,7 @@ class BlobStore:
         self._quota_bytes = quota_bytes
         # Two senders of one blob share its state; it goes when neither holds it any more.
         self._open: weakref.WeakValueDictionary[str, Partial] = weakref.WeakValueDictionary()
+        self._files = OpenFiles()
         for name in ("partial", "tmp"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         for left in (folder / "tmp").iterdir():
@@ -67,9 +69,18 @@ class BlobStore:
         """Return the digests of all whole blobs, sorted."""
         return sorted(path.name for path in self._whole())
 
-    def partials(self) -> list[str]:
-        """Return the digests of all half-received blobs on disk, sorted; `delete` drops one."""
-        return sorted(path.stem for path in (self.folder / "partial").glob("*.data"))
+    def partials(self, older_s: float = 0.0) -> list[str]:
+        """Return the digests of all half-received blobs on disk, sorted; `delete` drops one.
+
+        Args:
+            older_s: only those to which nothing came for so many seconds.
+        """
+        found = []
+        for path in (self.folder / "partial").glob("*.data"):
+            with contextlib.suppress(FileNotFoundError):
+                if not older_s or time.time() - path.stat().st_mtime > older_s:
+                    found.append(path.stem)
+        return sorted(found)
 
     def put(self, data: bytes) -> str:
         """Store bytes; return their sha256 once they are on disk.
@@ -131,7 +142,7 @@ class BlobStore:
             stem = self.folder / "partial" / sha256
             data = stem.with_suffix(".data")
             self._reserve(size_bytes - (data.stat().st_size if data.exists() else 0))
-            found = Partial(stem, sha256, size_bytes, self._adopt)
+            found = Partial(stem, sha256, size_bytes, self._adopt, self._files)
             self._open[sha256] = found
         elif found.size_bytes != size_bytes:
             raise MalformedError(

@@ -32,6 +32,7 @@ from wire.mqtt_sizes import (
     subscribe_bytes,
 )
 from wire.outbox import MAX_QUEUED, Outbox, Traffic
+from wire.prompt_socket import acknowledge_at_once, send_at_once
 from wire.quiet_paho import paho_logger
 from wire.websocket_send import send_whole
 
@@ -46,6 +47,7 @@ _TCP_S = 10.0  # for each of TCP, TLS and WebSocket
 _CONNACK_S: dict[Version, float] = {"5": 4.0, "3.1.1": 20.0}
 _STALLED_S = 60.0
 _LOOP_S = 1.0
+_LARGE_BYTES = 16 * 1024  # part of a transfer, of which more will follow
 _LEAVE_S = 2.0
 _MAX_REFUSALS = 100
 _UNSUPPORTED_VERSION, _NO_RETAIN, _NO_QOS = 0x84, 0x9A, 0x9B
@@ -188,6 +190,7 @@ class Connection:
         client.on_message = self._on_message
         client.on_publish = self._on_publish
         client.on_subscribe = self._on_subscribe
+        client.on_socket_open = _on_socket_open
         # Whoever drives the loop himself sets this; else publish() would write to the socket in
         # its caller's thread.
         client.on_socket_register_write = _nothing
@@ -308,12 +311,16 @@ class Connection:
         size = publish_bytes(topic, len(message.payload), message.qos, properties_bytes)
         self._traffic.down_of_network += size
         self._traffic.up_of_network += ACK_BYTES if message.qos else 0
+        if len(message.payload) >= _LARGE_BYTES:
+            acknowledge_at_once(self.client.socket())
         self._received(topic, bytes(message.payload), message.retain)
 
     def _on_publish(
         self, _client: mqtt.Client, _data: Any, packet_id: int, reason: ReasonCode, _more: Any
     ) -> None:
         topic = self.outbox.settled(packet_id)
+        if self.outbox.in_flight:  # in the middle of a transfer; else it would be a segment more
+            acknowledge_at_once(self.client.socket())
         if reason.is_failure:
             self._say_refusal(f"the broker refuses {topic}: {reason}")
 
@@ -328,6 +335,10 @@ class Connection:
         if words not in self._refusals and len(self._refusals) < _MAX_REFUSALS:
             self._refusals.add(words)
             log.warning("%s; check what it lets this client do", words)
+
+
+def _on_socket_open(_client: mqtt.Client, _data: Any, connection: Any) -> None:
+    send_at_once(connection)
 
 
 def _nothing(*_: object) -> None:

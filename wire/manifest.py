@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from wire.chunk_hashes import check_list
 from wire.errors import MalformedError, TooLargeError
 from wire.topics import check_name
 
@@ -37,20 +38,22 @@ BlobBytes = Annotated[int, msgspec.Meta(ge=1, le=2**36)]
 CodecName = Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
 
 
-class BlobName(msgspec.Struct, frozen=True, kw_only=True):
+class BlobName(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A blob and its size."""
 
     sha256: Sha256
     size_bytes: BlobBytes
+    hashes: bytes = b""  # of its chunks, if there are several; see `wire.chunk_hashes`
 
 
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
+class Difference(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What makes a part of an older one: a packed set of the same names and shapes."""
 
     to: Sha256  # the older part, whole
     sha256: Sha256
     size_bytes: BlobBytes
     codec: CodecName
+    hashes: bytes = b""  # of its chunks, as a part's
 
 
 class AdapterPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -62,6 +65,7 @@ class AdapterPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     codec: CodecName
     difference: Difference | None = None
     slice: Annotated[int, msgspec.Meta(ge=0, le=4095)] = 0  # rank slices, most important first
+    hashes: bytes = b""  # of its chunks, if there are several; see `wire.chunk_hashes`
 
 
 class AdapterManifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -87,6 +91,10 @@ class AdapterManifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         keys = [(part.name, part.slice) for part in self.parts]
         if len(set(keys)) != len(keys):
             raise MalformedError("a manifest names a part twice; each slice has one blob.")
+        for part in self.parts:
+            check_list(part.hashes, part.size_bytes)
+            if part.difference is not None:
+                check_list(part.difference.hashes, part.difference.size_bytes)
         names = {part.name for part in self.parts}
         if "lora" in names and not (self.rank and self.shapes):
             raise MalformedError(

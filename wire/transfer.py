@@ -1,8 +1,9 @@
-"""Blobs in chunks: header, ranges, bitmap and window. Pure: no I/O, no clock, no MQTT.
+"""Blobs in chunks: header, ranges and bitmap. Pure: no I/O, no clock, no MQTT.
 
-The receiver knows what it lacks and says so (`Bitmap.missing`); the sender sends at most a window
-of that and asks again. An acknowledgement of the broker counts for nothing, so loss, repetition,
-reordering and a restart on either side are all one case: what is still missing is sent again.
+The receiver knows what it lacks and says so (`Bitmap.missing`); the sender (`wire.upload`) has at
+most a window of that under way. An acknowledgement of the broker counts for nothing, so loss,
+repetition, reordering and a restart on either side are all one case: what is still missing is
+sent again.
 """
 
 import re
@@ -62,7 +63,8 @@ class Chunk(msgspec.Struct, frozen=True):
     key: bytes
     index: int
     offset: int
-    data: bytes
+    data: bytes | memoryview
+    checksum: int  # CRC32 of the data
 
 
 def check_sha256(sha256: str) -> str:
@@ -137,10 +139,10 @@ def decode_chunk(payload: bytes) -> Chunk:
             f"chunk {index} says it lies at byte {offset}; it must be {index * CHUNK_BYTES} "
             f"and below {MAX_BLOB_BYTES}."
         )
-    data = payload[HEADER_BYTES:]
+    data = memoryview(payload)[HEADER_BYTES:]  # a copy would cost as much as the checksum
     if zlib.crc32(data) != checksum:
         raise MalformedError(f"chunk {index} was damaged on its way: CRC32 differs.")
-    return Chunk(key, index, offset, data)
+    return Chunk(key, index, offset, data, checksum)
 
 
 def _check_data(size_bytes: int) -> None:
@@ -252,36 +254,3 @@ class Bitmap:
             if limit is not None and len(absent) >= limit:
                 return ranges(absent[:limit])
         return ranges(absent)
-
-
-class Upload:
-    """The sender's side of one blob: what to send after each credit.
-
-    A credit answers a question that was asked after the last chunk left (`BlobInit`, `BlobFin`),
-    on the same connection. Whatever it still lists is therefore lost, and no more than the window
-    just returned is ever under way. A reply that never comes is the question's affair, which is
-    repeated; repeated chunks do no harm.
-
-    Args:
-        size_bytes: of the blob.
-    """
-
-    def __init__(self, size_bytes: int) -> None:
-        self._count = chunk_count(size_bytes)
-        self.sent = 0  # chunks, repetitions included
-        self.complete = False
-
-    def on_credit(self, missing: Ranges, window: int) -> list[int]:
-        """Return the indices of the chunks to send now, in order.
-
-        Args:
-            missing: what the receiver lacks, or the first part of it; nothing ends the upload.
-            window: how many chunks the receiver takes now; 0 makes the sender wait.
-
-        Raises:
-            MalformedError: the ranges aren't of this blob.
-        """
-        chosen = indices(missing, self._count, max(0, min(window, MAX_WINDOW)))
-        self.complete = not missing
-        self.sent += len(chosen)
-        return chosen

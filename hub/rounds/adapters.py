@@ -19,6 +19,7 @@ from hub.aggregation.start import lora_start, prompt_start
 from hub.export.peft_folder import export_peft
 from hub.scheduling.codec_choice import choose_codec
 from wire.blobs import BlobStore
+from wire.chunk_hashes import list_of
 from wire.codecs import by_name, catalogue
 from wire.codecs.contract import Shape
 from wire.errors import MalformedError
@@ -183,6 +184,7 @@ class Adapters:
             sha256=self._store.put(difference),
             size_bytes=len(difference),
             codec=kind,
+            hashes=list_of(difference),
         )
         return msgspec.structs.replace(part, difference=named)
 
@@ -192,6 +194,7 @@ class Adapters:
             sha256=self._store.put(packed),
             size_bytes=len(packed),
             codec=codec,
+            hashes=list_of(packed),
         )
 
     def _put(self, manifest: AdapterManifest) -> str:

@@ -52,6 +52,8 @@ TICK_S = 0.25
 ALIVE_S = 2.0
 SWEEP_S = 60.0
 BLOB_AGE_S = 3600.0
+#: A device whose data cap is used up sends the rest of its update on the next day.
+PARTIAL_AGE_S = 2 * 86_400.0
 CALL_TIMEOUT_S = 60.0
 
 
@@ -86,7 +88,6 @@ class Coordinator:
         self._alive = folder / "alive"
         self._stopping = False
         self._offline_since: float | None = None
-        self._partials: dict[str, float] = {}  # half-received blobs: since when
         self._next = {"alive": 0.0, "sweep": 0.0}
         will = encode(HubState(online=False, ts=0, epoch=self.epoch))
         self.link = Link(
@@ -288,10 +289,13 @@ class Coordinator:
         match request:
             case BlobInit():
                 self.reception.on_blob_init(device, request)
+                return
             case BlobFin():
                 self.reception.on_blob_fin(device, request)
+                return
             case BlobGet():
                 self.reception.on_blob_get(device, request)
+                return
             case Take():
                 self._answer(device, request, lambda job: job.results.on_take(device, request))
             case Evaluated():
@@ -384,12 +388,8 @@ class Coordinator:
                 continue
             if self.desk.now() - path.stat().st_mtime > BLOB_AGE_S:
                 self.desk.blobs.delete(sha256)
-        now = self.desk.now()
-        here = self.desk.blobs.partials()
-        self._partials = {sha256: self._partials.get(sha256, now) for sha256 in here}
-        for sha256, since in self._partials.items():
-            if now - since > BLOB_AGE_S:
-                self.desk.blobs.delete(sha256)
+        for sha256 in self.desk.blobs.partials(PARTIAL_AGE_S):
+            self.desk.blobs.delete(sha256)
 
     def _needed_blobs(self) -> set[str]:
         return set[str]().union(*(job.live_blobs() for job in self.jobs.values()))

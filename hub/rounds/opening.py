@@ -119,6 +119,12 @@ class Opening:
                 memory_limit_bytes=device.info.memory_limit_bytes if device.info else 0,
                 ready=device.state not in RESTS,
                 not_ready_reason=f"rests: {str(device.state_reason)[:_MAX_WORDS]}",
+                up_limit_bytes_per_s=_bytes(
+                    device.info.up_limit_bits_per_s if device.info else None
+                ),
+                down_limit_bytes_per_s=_bytes(
+                    device.info.down_limit_bits_per_s if device.info else None
+                ),
             )
             for device in self._run.desk.sessions.live()
         ]
@@ -156,3 +162,7 @@ class Opening:
             lora_parameters_per_rank=sum(out + inp for out, inp in targets.values()),
             prompt_parameters=file.prompt.tokens * self._run.base.shape.hidden_size,
         )
+
+
+def _bytes(bits_per_s: int | None) -> float | None:
+    return bits_per_s / 8 if bits_per_s else None

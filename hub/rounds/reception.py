@@ -6,7 +6,7 @@ from collections.abc import Callable
 from hub.fleet.sessions import RESTS, Sessions
 from hub.quiet_log import QuietLog
 from hub.rounds.broadcast import Broadcast
-from hub.rounds.uploads import Uploads
+from hub.rounds.uploads import UnknownUploadError, Uploads
 from wire.blobs import BlobStore
 from wire.errors import MalformedError
 from wire.link import Link
@@ -25,6 +25,7 @@ from wire.messages import (
     Welcome,
     encode,
 )
+from wire.partial import WrongChunksError
 from wire.topics import Topics
 from wire.transfer import WINDOW, chunk_count, indices, ranges
 from wire.version import WIRE_VERSION
@@ -155,21 +156,31 @@ class Reception:
         elif message.size_bytes > allowed:
             reason = f"the update has {message.size_bytes} bytes; the offer allows {allowed}."
         else:
-            try:
-                missing = self._uploads.begin(device, message.sha256, message.size_bytes)
-            except MalformedError as error:
-                reason = str(error)
-            else:
-                self._credit(device, message, missing)
-                return
+            self._begin(device, message)
+            return
         self._refuse(device, message.session, message.id, reason)
 
-    def on_blob_fin(self, device: str, message: BlobFin) -> None:
+    def _begin(self, device: str, message: BlobInit) -> None:
+        try:
+            missing = self._uploads.begin(device, message)
+        except MalformedError as error:
+            self._refuse_upload(device, message, error)
+            return
+        if missing is None:
+            self.reply(device, Accepted(re=message.id, session=message.session))
+        elif not missing or not self._uploads.wait_for_chunk(device, message):
+            self._credit(device, message, missing)
+
+    def on_blob_fin(self, device: str, message: BlobFin | BlobInit) -> None:
         """Say what is missing, or that the blob is complete and on disk."""
         try:
             missing = self._uploads.finish(device, message.sha256)
+        except WrongChunksError as error:
+            self._quiet.warn(f"{device} wrong", f"{device}: {error}")
+            self._credit(device, message, [], wrong=True)
+            return
         except MalformedError as error:
-            self._refuse(device, message.session, message.id, str(error))
+            self._refuse_upload(device, message, error)
             return
         if missing is None:
             self.reply(device, Accepted(re=message.id, session=message.session))
@@ -179,9 +190,12 @@ class Reception:
     def on_chunk(self, device: str, payload: bytes) -> None:
         """Take a chunk of an upload."""
         try:
-            self._uploads.on_chunk(device, payload)
+            awaited = self._uploads.on_chunk(device, payload)
         except MalformedError as error:
             self._quiet.warn(f"{device} chunk", f"dropped a chunk of {device}: {error}")
+            return
+        if awaited is not None:
+            self.on_blob_fin(device, awaited)
 
     def on_blob_get(self, device: str, message: BlobGet) -> None:
         """Send a window of a blob's chunks to one device."""
@@ -207,7 +221,12 @@ class Reception:
         self._broadcast.repair(topic, message.sha256, path, wanted)
 
     def _credit(
-        self, device: str, message: BlobInit | BlobFin, missing: list[tuple[int, int]]
+        self,
+        device: str,
+        message: BlobInit | BlobFin,
+        missing: list[tuple[int, int]],
+        *,
+        wrong: bool = False,
     ) -> None:
         self.reply(
             device,
@@ -216,6 +235,20 @@ class Reception:
                 session=message.session,
                 sha256=message.sha256,
                 missing=missing,
-                window=WINDOW,
+                window=self._uploads.window,
+                wrong=wrong,
+            ),
+        )
+
+    def _refuse_upload(
+        self, device: str, message: BlobInit | BlobFin, error: MalformedError
+    ) -> None:
+        self.reply(
+            device,
+            Refused(
+                re=message.id,
+                session=message.session,
+                reason=str(error),
+                final=not isinstance(error, UnknownUploadError),
             ),
         )

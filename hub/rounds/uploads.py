@@ -1,16 +1,36 @@
 """Receives updates: half of one survives a restart, none may be larger than what was offered."""
 
-import logging
+import time
+
+import msgspec
 
 from wire.blobs import BlobStore, Partial
+from wire.chunk_hashes import list_bytes
 from wire.errors import MalformedError
-from wire.messages import Ranges
+from wire.messages import BlobInit, Ranges
+from wire.partial import WrongChunksError
 from wire.transfer import WINDOW, decode_chunk
+from wire.upload import LISTED_WINDOWS
 
-log = logging.getLogger(__name__)
-
-#: Of one device at a time. An honest one has one; a restart may leave another.
+#: Of one device at a time. An honest one has two: an update, and the list of its chunks' digests.
 MAX_UPLOADS = 4
+#: Chunks that all devices together may have under way: 8 MiB, however many devices there are.
+SHARED_WINDOW = 128
+
+#: An upload of which nothing was heard for so long takes no part in the sharing; and after the
+#: second time, not in the bookkeeping either.
+QUIET_S = 60.0
+KEPT_S = 3600.0
+
+_Key = tuple[str, bytes]  # the device, and the first bytes of the blob's sha256
+
+
+class _Incoming(msgspec.Struct):
+    sha256: str
+    partial: Partial
+    heard_at: float  # monotonic time
+    # Its only chunk follows: the reply waits until it came.
+    awaited: BlobInit | None = None
 
 
 class Uploads:
@@ -22,61 +42,128 @@ class Uploads:
 
     def __init__(self, store: BlobStore) -> None:
         self._store = store
-        self._open: dict[tuple[str, bytes], Partial] = {}
-        self._shas: dict[tuple[str, bytes], str] = {}
+        self._open: dict[_Key, _Incoming] = {}
 
-    def begin(self, device: str, sha256: str, size_bytes: int) -> Ranges:
-        """Return the chunks that are missing, the first window of them; none: it is complete.
+    @property
+    def window(self) -> int:
+        """How many chunks one device may have under way now."""
+        since = time.monotonic() - QUIET_S
+        active = sum(found.heard_at >= since for found in self._open.values())
+        return max(1, min(WINDOW, SHARED_WINDOW // max(1, active)))
+
+    def begin(self, device: str, message: BlobInit) -> Ranges | None:
+        """Return the first chunks that are missing; None: the blob is here, whole and on disk.
+
+        What a restart left of it was made durable before.
 
         Raises:
-            MalformedError: the digest or size is impossible.
+            MalformedError: the digest, the size or the list of chunk digests is impossible.
         """
-        if self._store.path(sha256) is not None:
-            return []
-        key = (device, bytes.fromhex(sha256)[:8])
-        if key not in self._open:
-            if sum(owner == device for owner, _ in self._open) >= MAX_UPLOADS:
-                raise MalformedError(f"at most {MAX_UPLOADS} uploads may be open; finish one.")
-            self._open[key] = self._store.partial(sha256, size_bytes)
-            self._shas[key] = sha256
-        return self._open[key].missing(WINDOW)
+        if self._store.path(message.sha256) is not None:
+            self.forget(device, message.sha256)
+            return None
+        key = _key(device, message.sha256)
+        found = self._open.pop(key, None)
+        if found is None or found.sha256 != message.sha256:
+            partial = self._store.partial(message.sha256, message.size_bytes)
+            found = _Incoming(message.sha256, partial, time.monotonic())
+        elif found.partial.size_bytes != message.size_bytes:
+            raise MalformedError(f"blob {message.sha256[:12]} was begun with another size.")
+        found.partial.expect(self._hashes(message))
+        found.partial.flush()
+        found.heard_at = time.monotonic()
+        self._let_go_of_oldest(device, found.heard_at)
+        self._open[key] = found
+        return found.partial.missing(LISTED_WINDOWS * WINDOW)
 
-    def on_chunk(self, device: str, payload: bytes) -> None:
+    def wait_for_chunk(self, device: str, message: BlobInit) -> bool:
+        """Return whether the reply to a begun upload's announcement may wait for its only chunk.
+
+        It may once: the chunk of an announcement that is repeated was lost.
+        """
+        found = self._open.get(_key(device, message.sha256))
+        if found is None or not message.follows or found.awaited == message:
+            return False
+        found.awaited = message
+        return True
+
+    def on_chunk(self, device: str, payload: bytes) -> BlobInit | None:
         """Take a chunk; one that nobody announced, or that is damaged, is dropped.
 
+        Returns:
+            The announcement whose reply waited for this chunk.
+
         Raises:
-            MalformedError: it isn't a chunk, or doesn't belong where it says.
+            MalformedError: it isn't a chunk, or not the one that belongs where it says.
         """
         chunk = decode_chunk(payload)
-        partial = self._open.get((device, chunk.key))
-        if partial is not None:
-            partial.write(chunk.index, chunk.data)
+        found = self._open.get((device, chunk.key))
+        if found is None:
+            return None
+        found.heard_at = time.monotonic()
+        found.partial.write(chunk.index, chunk.data, chunk.checksum)
+        if not found.partial.complete:
+            return None
+        awaited, found.awaited = found.awaited, None
+        return awaited
 
     def finish(self, device: str, sha256: str) -> Ranges | None:
         """Return None once the blob is complete, verified and on disk; else what is missing.
 
         Raises:
-            MalformedError: no such upload, or the content isn't what the digest says.
+            UnknownUploadError: it was never begun, or not since this hub started.
+            WrongChunksError: some chunks are wrong; the list of their digests will tell which.
+            MalformedError: the content isn't what the digest says.
         """
         if self._store.path(sha256) is not None:
             self.forget(device, sha256)
             return None
-        key = (device, bytes.fromhex(sha256)[:8])
-        partial = self._open.get(key)
-        if partial is None or self._shas[key] != sha256:
-            raise MalformedError(f"no upload of {sha256[:12]} was begun; send blob-init first.")
-        partial.flush()
-        missing = partial.missing(WINDOW)
-        if missing:
-            return missing
+        found = self._open.get(_key(device, sha256))
+        if found is None or found.sha256 != sha256:
+            raise UnknownUploadError(f"no upload of {sha256[:12]} was begun; send blob-init first.")
+        if not found.partial.complete:
+            return found.partial.missing(LISTED_WINDOWS * WINDOW)
         try:
-            partial.finish()
-        finally:
+            found.partial.finish()
+        except WrongChunksError:
+            missing = found.partial.missing(LISTED_WINDOWS * WINDOW)
+            if missing:
+                return missing
+            raise  # the list of digests is wanted
+        except MalformedError:
             self.forget(device, sha256)
+            raise
+        self.forget(device, sha256)
         return None
 
     def forget(self, device: str, sha256: str) -> None:
         """Let go of an upload's bookkeeping; what is on disk stays."""
-        key = (device, bytes.fromhex(sha256)[:8])
-        self._open.pop(key, None)
-        self._shas.pop(key, None)
+        self._open.pop(_key(device, sha256), None)
+
+    def _let_go_of_oldest(self, device: str, now: float) -> None:
+        mine = [key for key in self._open if key[0] == device]
+        old = [key for key, found in self._open.items() if now - found.heard_at > KEPT_S]
+        for key in {*old, *mine[: max(0, len(mine) + 1 - MAX_UPLOADS)]}:
+            del self._open[key]
+
+    def _hashes(self, message: BlobInit) -> bytes:
+        if not message.hashes_sha256:
+            return message.hashes
+        path = self._store.path(message.hashes_sha256)
+        size = self._store.size(message.hashes_sha256)
+        if path is None:
+            raise UnknownUploadError(f"list {message.hashes_sha256[:12]} is not here; upload it.")
+        if size != list_bytes(message.size_bytes):
+            raise MalformedError(
+                f"list {message.hashes_sha256[:12]} has {size} bytes; a blob of "
+                f"{message.size_bytes} bytes needs {list_bytes(message.size_bytes)}."
+            )
+        return path.read_bytes()
+
+
+class UnknownUploadError(MalformedError):
+    """The upload must be begun (again)."""
+
+
+def _key(device: str, sha256: str) -> _Key:
+    return device, bytes.fromhex(sha256)[:8]

@@ -62,6 +62,8 @@ class DeviceView(msgspec.Struct, frozen=True, kw_only=True):
     ready: bool = True
     not_ready_reason: str = "not connected"
     memory_limit_bytes: int = 0
+    up_limit_bytes_per_s: float | None = None  # that its user set; None: no limit
+    down_limit_bytes_per_s: float | None = None
 
 
 class DeviceTiming(msgspec.Struct, frozen=True, kw_only=True):

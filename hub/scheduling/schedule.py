@@ -6,6 +6,8 @@ and is left out only if not even one step fits. Each choice carries its reason.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+import msgspec
+
 from hub.scheduling.assignment import (
     assign_evaluation,
     assign_training,
@@ -58,6 +60,7 @@ def schedule(
         need: training devices that suffice; None: ``cohort_min``. A second attempt needs fewer.
     """
     need = job.cohort_min if need is None else need
+    history = {one.id: _limited(history.get(one.id, _UNTIMED), one) for one in devices}
     first = first or {}
     found = find_candidates(devices, history, exclude=exclude, seed=job.seed or 0, round_=round_)
     left_out = dict(found.left_out)
@@ -111,6 +114,19 @@ def schedule_evaluation(job: JobView, devices: Iterable[DeviceView]) -> tuple[Me
         for one in (*found.trainers, *found.evaluators)
     ]
     return tuple(sorted(members, key=lambda one: one.device))
+
+
+def _limited(timing: DeviceTiming, device: DeviceView) -> DeviceTiming:
+    """Return a device's rates within the limits that its user set since, or set at all."""
+    return msgspec.structs.replace(
+        timing,
+        up_bytes_per_s=_least(timing.up_bytes_per_s, device.up_limit_bytes_per_s),
+        down_bytes_per_s=_least(timing.down_bytes_per_s, device.down_limit_bytes_per_s),
+    )
+
+
+def _least(*rates: float | None) -> float | None:
+    return min((rate for rate in rates if rate is not None), default=None)
 
 
 def _fixed(

@@ -9,6 +9,7 @@ import pytest
 
 from edge_agent import fetch as module
 from edge_agent.fetch import COMPLETE, FetchError, fetch
+from edge_agent.throttle import DayUsedUpError, Throttle
 
 
 class Hub(ThreadingHTTPServer):
@@ -202,3 +203,14 @@ def test_a_hub_that_is_away_is_a_fetch_error(tmp_path):
 def test_only_http_is_spoken(tmp_path):
     with pytest.raises(FetchError, match="must begin with http"):
         fetch("file:///etc", "0" * 64, str(tmp_path), lambda *_: None)
+
+
+def test_a_day_that_is_used_up_keeps_what_came_and_the_next_goes_on(hub, tmp_path):
+    data = bytes(600_000)
+    digest = hub.publish({"model.safetensors": data})
+    with pytest.raises(DayUsedUpError, match="00:00 UTC"):
+        fetch(hub.url, digest, str(tmp_path), lambda *_: None, Throttle(most_bytes=300_000))
+    throttle = Throttle(most_bytes=400_000)
+    fetch(hub.url, digest, str(tmp_path), lambda *_: None, throttle)
+    assert (tmp_path / "model.safetensors").read_bytes() == data
+    assert throttle.passed_bytes == 600_000 - 262_144

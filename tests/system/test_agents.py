@@ -21,7 +21,7 @@ from tests.system.agent_process import AgentProcess, agent_command
 from tests.system.hub_process import HubProcess, poll
 from tests.system.small_base import job_text
 from tests.system.wiretap import Wiretap
-from wire.messages import BlobFin, BlobGet, DeviceInfo, DeviceState, Evaluated, Result
+from wire.messages import BlobGet, BlobInit, DeviceInfo, DeviceState, Evaluated, Result
 from wire.shape import target_modules
 from wire.transfer import decode_chunk
 
@@ -233,7 +233,7 @@ def test_private_text_stays_where_it_is(site: Site) -> None:
     received = site.tap.received
     kinds = {route.kind for one in received if (route := site.tap.topics.parse(one.topic))}
     assert {"upload_chunk", "slice_chunk", "request", "telemetry", "device_info"} <= kinds
-    assert site.tap.messages(BlobFin, "large")
+    assert site.tap.messages(BlobInit, "large")
     leaks = [one.topic for one in received if MARKER.encode() in one.payload]
     assert leaks == []
     assert not [one for one in received if MARKER in one.topic]
@@ -270,16 +270,19 @@ def lora_numbers(site: Site) -> int:
 
 
 def test_rounds_are_followed_by_what_was_published_once(site: Site) -> None:
-    chunks = [
-        (one.topic.rpartition("/")[2], decode_chunk(one.payload))
-        for one in site.tap.received
-        if "/slice/" in one.topic
-    ]
-    published = [(name, len(chunk.data)) for name, chunk in chunks if name != "manifest"]
-    assert [name for name, _ in published] == ["lora-0", "prompt-0"] * 3
-    # One chunk each: the whole adapter in bfloat16 has more bytes than all three together.
-    whole_bytes = 2 * lora_numbers(site)
-    assert sum(size for name, size in published if name == "lora-0") < whole_bytes
-    # All that a device needs is the broadcast: nobody had to ask for anything.
-    assert [one for device in ROLES for one in site.tap.messages(BlobGet, device)] == []
+    parts: dict[str, dict[bytes, int]] = {"lora-0": {}, "prompt-0": {}, "manifest": {}}
+    for one in site.tap.received:
+        if "/job/roles/slice/" in one.topic:
+            chunk, sizes = decode_chunk(one.payload), parts[one.topic.rpartition("/")[2]]
+            sizes[chunk.key] = sizes.get(chunk.key, 0) + len(chunk.data)
+    # The start, as a whole, and what each of the two rounds changed.
+    assert [len(sizes) for sizes in parts.values()] == [3, 3, 3]
+    whole_bytes, *changed_bytes = parts["lora-0"].values()
+    assert whole_bytes > 2 * lora_numbers(site)  # bfloat16
+    # 1.25 bits a number, and some bytes for each of many small tensors.
+    assert max(changed_bytes) < whole_bytes / 8
+    # A device that planned while the start was broadcast has to ask for that, but for nothing more.
+    later = {key for sizes in parts.values() for key in list(sizes)[1:]}
+    asked = [one.sha256 for device in ROLES for one in site.tap.messages(BlobGet, device)]
+    assert not later & {bytes.fromhex(sha256)[:8] for sha256 in asked}
     assert not any("gathered whole" in agent.log for agent in site.agents.values())

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from wire.blobs import BlobStore
 from wire.errors import MalformedError, TooLargeError
-from wire.partial import Partial
+from wire.partial import Partial, WrongChunksError
 from wire.transfer import CHUNK_BYTES
 
 #: Three chunks, the last one of 100 bytes; no two alike.
@@ -134,19 +135,18 @@ def test_finishing_early_is_refused_and_loses_nothing(tmp_path: Path) -> None:
     assert partial.missing() == [(2, 1)]
 
 
-def test_wrong_content_is_discarded_and_can_be_sent_again(tmp_path: Path) -> None:
+def test_wrong_content_never_becomes_the_blob(tmp_path: Path, hashes: bytes) -> None:
     store = BlobStore(tmp_path)
     partial = store.partial(SHA, len(DATA))
     for index in range(3):
         partial.write(index, chunk(index) if index != 1 else b"X" * CHUNK_BYTES)
-    partial.flush()
-    with pytest.raises(MalformedError, match=SHA):
-        partial.finish()
+    for _ in range(2):
+        with pytest.raises(WrongChunksError, match="not what they should be"):
+            partial.finish()
     assert store.path(SHA) is None
-    assert files(tmp_path) == []
-    assert partial.missing() == [(0, 3)]
-    for index in range(3):
-        partial.write(index, chunk(index))
+    partial.expect(hashes)  # tells which one
+    assert partial.missing() == [(1, 1)]
+    partial.write(1, chunk(1))
     assert partial.finish().read_bytes() == DATA
 
 
@@ -168,20 +168,39 @@ def test_a_restart_with_everything_there_only_finishes(tmp_path: Path) -> None:
     assert partial.finish().read_bytes() == DATA
 
 
-def test_what_was_not_flushed_is_asked_for_again(tmp_path: Path) -> None:
+def test_a_killed_process_loses_no_chunk(tmp_path: Path) -> None:
     begun(tmp_path, 0).write(1, chunk(1))
-    assert BlobStore(tmp_path).partial(SHA, len(DATA)).missing() == [(1, 2)]
+    assert BlobStore(tmp_path).partial(SHA, len(DATA)).missing() == [(2, 1)]
 
 
-def test_many_chunks_are_flushed_without_being_asked(tmp_path: Path) -> None:
-    # 70 chunks of which the first 64 make themselves durable.
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that grows by the ending of each file that is synced; a folder has none."""
+    order: list[str] = []
+    sync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        order.append(Path(f"/proc/self/fd/{descriptor}").readlink().suffix)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    return order
+
+
+def test_many_chunks_are_made_durable_without_being_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = os.urandom(70 * CHUNK_BYTES)
     sha256 = hashlib.sha256(data).hexdigest()
     partial = BlobStore(tmp_path).partial(sha256, len(data))
-    for index in range(70):
+    order = synced(monkeypatch)
+    for index in range(63):
         partial.write(index, chunk(index, data))
-    again = BlobStore(tmp_path).partial(sha256, len(data))
-    assert again.missing() == [(64, 6)]
+    assert order == []
+    partial.write(63, chunk(63, data))
+    deadline = time.monotonic() + 10
+    while len(order) < 3 and time.monotonic() < deadline:
+        time.sleep(0.005)  # another thread does it
+    assert order == [".data", ".state", ""]
 
 
 def damage_data(folder: Path) -> None:
@@ -230,14 +249,14 @@ def cut_state(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-3])
 
 
-def flip_state(folder: Path) -> None:
+def of_another_version(folder: Path) -> None:
     path = folder / "partial" / f"{SHA}.state"
-    content = bytearray(path.read_bytes())
-    content[12] ^= 0b100  # the bitmap's bit of chunk 2
-    path.write_bytes(content)
+    path.write_bytes(b"LKP1" + path.read_bytes()[4:])
 
 
-@pytest.mark.parametrize("harm", [lose_data, lose_state, empty_state, cut_state, flip_state])
+@pytest.mark.parametrize(
+    "harm", [lose_data, lose_state, empty_state, cut_state, of_another_version]
+)
 def test_a_restart_with_damaged_files_begins_anew(
     tmp_path: Path, harm: Callable[[Path], None]
 ) -> None:
@@ -250,43 +269,158 @@ def test_a_restart_with_damaged_files_begins_anew(
     assert partial.finish().read_bytes() == DATA
 
 
-def test_data_are_synced_before_the_state_says_so(
+@pytest.mark.parametrize(
+    ("at", "missing"),
+    [
+        (12 + 2 * 5, [(2, 1)]),  # claims chunk 2, of which nothing came
+        (12 + 1 * 5, [(1, 2)]),  # claims chunk 1 no more
+        (12 + 0 * 5 + 3, [(0, 1), (2, 1)]),  # another checksum for chunk 0
+    ],
+)
+def test_a_damaged_entry_costs_its_own_chunk_at_most(
+    tmp_path: Path, at: int, missing: list[tuple[int, int]]
+) -> None:
+    begun(tmp_path, 0, 1)
+    path = tmp_path / "partial" / f"{SHA}.state"
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+    partial = BlobStore(tmp_path).partial(SHA, len(DATA))
+    assert partial.missing() == missing
+    for index in range(3):
+        partial.write(index, chunk(index))
+    assert partial.finish().read_bytes() == DATA
+
+
+def test_flushing_syncs_data_entries_and_names_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At each moment of a flush, what the state file claims was synced before."""
-    partial = begun(tmp_path, 0)
-    partial.write(1, chunk(1))
-    order: list[str] = []
-    sync, replace = os.fsync, Path.replace
+    partial = begun(tmp_path, 0, flush=False)
+    order = synced(monkeypatch)
+    partial.flush()
+    partial.flush()
+    assert order == [".data", ".state", ""]
 
-    def noted_sync(descriptor: int) -> None:
-        order.append("sync " + Path(f"/proc/self/fd/{descriptor}").readlink().suffix)
-        sync(descriptor)
 
-    def noted_replace(self: Path, target: Path) -> Path:
-        order.append("rename " + target.suffix)
+def test_what_a_restart_found_is_made_durable_when_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun(tmp_path, 0, 1, flush=False)
+    partial = BlobStore(tmp_path).partial(SHA, len(DATA))
+    order = synced(monkeypatch)
+    partial.flush()
+    assert order == [".data", ".state", ""]
+
+
+def test_the_whole_is_on_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partial = begun(tmp_path, 0, 1, 2)
+    order = synced(monkeypatch)
+    replace = Path.replace
+
+    def noted(self: Path, target: Path) -> Path:
+        order.append("rename")
         return replace(self, target)
 
-    monkeypatch.setattr(os, "fsync", noted_sync)
-    monkeypatch.setattr(Path, "replace", noted_replace)
-    partial.flush()
-    assert order == ["sync .data", "sync .new", "rename .state", "sync "]
+    monkeypatch.setattr(Path, "replace", noted)
+    partial.finish()
+    assert order == [".data", "rename", "", ""]
 
 
-def test_a_crash_before_the_state_is_renamed_leaves_the_old_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    partial = begun(tmp_path, 0)
+@pytest.fixture(scope="module")
+def hashes() -> bytes:
+    """The list of `DATA` by another implementation of sha256: coreutils'."""
+    digests = [
+        subprocess.run(["sha256sum"], input=chunk(i), capture_output=True, check=True).stdout
+        for i in range(3)
+    ]
+    return b"".join(bytes.fromhex(digest[:64].decode())[:16] for digest in digests)
+
+
+def test_forged_chunks_are_found_by_themselves(tmp_path: Path, hashes: bytes) -> None:
+    partial = BlobStore(tmp_path).partial(SHA, len(DATA))
+    partial.expect(hashes)
+    for index in range(3):
+        partial.write(index, b"X" * CHUNK_BYTES if index == 1 else chunk(index))
+    with pytest.raises(WrongChunksError, match="not what they should be"):
+        partial.finish()
+    assert partial.missing() == [(1, 1)]
+    # Warned, it now looks at each one.
+    with pytest.raises(MalformedError, match="asked for again"):
+        partial.write(1, b"Y" * CHUNK_BYTES)
+    assert partial.missing() == [(1, 1)]
     partial.write(1, chunk(1))
+    assert partial.finish().read_bytes() == DATA
 
-    def crash(self: Path, target: Path) -> Path:
-        raise OSError("power is gone")
 
-    monkeypatch.setattr(Path, "replace", crash)
-    with pytest.raises(OSError, match="power"):
-        partial.flush()
-    monkeypatch.undo()
-    assert BlobStore(tmp_path).partial(SHA, len(DATA)).missing() == [(1, 2)]
+def test_a_list_that_lies_itself_ends_the_blob(tmp_path: Path, hashes: bytes) -> None:
+    store = BlobStore(tmp_path)
+    partial = store.partial("0" * 64, len(DATA))
+    partial.expect(hashes)
+    for index in range(3):
+        partial.write(index, chunk(index))
+    with pytest.raises(MalformedError, match="was discarded"):
+        partial.finish()
+    assert partial.missing() == [(0, 3)]
+    assert files(tmp_path) == []
+
+
+def test_a_blob_of_one_chunk_is_its_own_list(tmp_path: Path) -> None:
+    # FIPS 180-2, appendix B.1: SHA-256 of "abc".
+    abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    partial = BlobStore(tmp_path).partial(abc, 3)
+    with pytest.raises(MalformedError, match="asked for again"):
+        partial.write(0, b"abd")
+    partial.write(0, b"abc")
+    assert partial.finish().read_bytes() == b"abc"
+
+
+def test_what_came_before_the_list_and_a_restart_is_held_against_it(
+    tmp_path: Path, hashes: bytes
+) -> None:
+    first = BlobStore(tmp_path).partial(SHA, len(DATA))
+    first.write(0, b"X" * CHUNK_BYTES)
+    first.write(2, chunk(2))
+    again = BlobStore(tmp_path).partial(SHA, len(DATA))
+    assert again.missing() == [(1, 1)]
+    again.expect(hashes)
+    again.write(1, chunk(1))
+    with pytest.raises(WrongChunksError):
+        again.finish()
+    assert again.missing() == [(0, 1)]
+    again.write(0, chunk(0))
+    assert again.finish().read_bytes() == DATA
+
+
+@pytest.mark.parametrize("size", [16, 47, 64])
+def test_a_list_of_another_length_is_refused(tmp_path: Path, size: int) -> None:
+    partial = BlobStore(tmp_path).partial(SHA, len(DATA))
+    with pytest.raises(MalformedError, match="needs 48"):
+        partial.expect(bytes(size))
+
+
+def test_a_second_list_is_refused_until_everything_is_discarded(
+    tmp_path: Path, hashes: bytes
+) -> None:
+    partial = BlobStore(tmp_path).partial(SHA, len(DATA))
+    partial.expect(hashes)
+    partial.expect(hashes)
+    partial.expect(b"")
+    with pytest.raises(MalformedError, match="another list"):
+        partial.expect(bytes(48))
+    partial.discard()
+    partial.expect(bytes(48))
+
+
+def test_old_halves_are_told_from_young_ones(tmp_path: Path) -> None:
+    begun(tmp_path, 0)
+    store = BlobStore(tmp_path)
+    assert store.partials() == [SHA]
+    assert store.partials(older_s=3600) == []
+    two_hours_ago = time.time() - 7200
+    os.utime(tmp_path / "partial" / f"{SHA}.data", (two_hours_ago, two_hours_ago))
+    assert store.partials(older_s=3600) == [SHA]
 
 
 def test_another_size_after_a_restart_begins_anew(tmp_path: Path) -> None:

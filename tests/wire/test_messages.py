@@ -43,6 +43,8 @@ def strategy(of: inspect.Type) -> st.SearchStrategy[Any]:  # noqa: PLR0911 (one 
     match of:
         case inspect.StrType(max_length=longest):
             return st.text(max_size=min(20, longest or 20))
+        case inspect.BytesType(max_length=longest):
+            return st.binary(max_size=min(20, longest or 20))
         case inspect.BoolType():
             return st.booleans()
         case inspect.IntType(ge=least, le=greatest):

@@ -1,22 +1,17 @@
-"""Chunks, ranges and windows: any loss, repetition and reordering ends complete."""
+"""Chunks, ranges and bitmaps: what is no chunk is refused, what is one comes back."""
 
-import random
 import struct
 import zlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from wire.errors import MalformedError, TooLargeError
 from wire.transfer import (
-    CHUNK_BYTES,
     HEADER_BYTES,
     MAX_BLOB_BYTES,
-    MAX_WINDOW,
-    WINDOW,
     Bitmap,
-    Upload,
     check_sha256,
     chunk_count,
     chunk_size,
@@ -218,67 +213,3 @@ def test_a_bitmap_comes_back_and_misses_exactly_the_rest(count: int, data: st.Da
     assert again.missing() == ranges(set(range(count)) - held)
     assert again.held == len(held)
     assert again.complete == (len(held) == count)
-
-
-def test_an_upload_sends_a_window_and_then_what_is_missing() -> None:
-    # 12 chunks, window 8: 0 to 7; the receiver then lacks 3 and everything from 8 on.
-    upload = Upload(12 * CHUNK_BYTES)
-    assert upload.on_credit([(0, 12)], WINDOW) == [0, 1, 2, 3, 4, 5, 6, 7]
-    assert upload.on_credit([(3, 1), (8, 4)], WINDOW) == [3, 8, 9, 10, 11]
-    states = [upload.complete]
-    assert upload.on_credit([], WINDOW) == []
-    assert [*states, upload.complete] == [False, True]
-    assert upload.sent == 13
-
-
-def test_a_receiver_that_forgot_everything_gets_everything_again() -> None:
-    upload = Upload(2 * CHUNK_BYTES)
-    upload.on_credit([], 8)
-    assert upload.on_credit([(0, 2)], 8) == [0, 1]
-    assert not upload.complete
-
-
-@pytest.mark.parametrize(("window", "sends"), [(0, 0), (-5, 0), (3, 3), (10**9, MAX_WINDOW)])
-def test_windows_are_obeyed_within_reason(window: int, sends: int) -> None:
-    assert len(Upload(1000 * CHUNK_BYTES).on_credit([(0, 1000)], window)) == sends
-
-
-def test_a_credit_of_another_blob_is_refused() -> None:
-    with pytest.raises(MalformedError):
-        Upload(2 * CHUNK_BYTES).on_credit([(2, 1)], 8)
-
-
-@given(
-    size=st.integers(1, 40),
-    window=st.integers(1, 9),
-    seed=st.integers(0, 2**32),
-    loss=st.floats(0, 0.8),
-    twice=st.floats(0, 0.8),
-)
-@settings(max_examples=150, deadline=None)
-def test_any_loss_repetition_and_reordering_ends_complete(
-    size: int, window: int, seed: int, loss: float, twice: float
-) -> None:
-    """Chunks are lost, doubled, shuffled and delayed past the credit; sometimes the receiver
-    restarts with nothing. The upload ends, never with more than a window newly under way."""
-    chance = random.Random(seed)
-    upload, bitmap, air = Upload(size * CHUNK_BYTES), Bitmap(size), list[int]()
-    restarts = 2
-    for _ in range(5000):
-        sent = upload.on_credit(bitmap.missing(chance.choice([None, window])), window)
-        if upload.complete:
-            break
-        assert 1 <= len(sent) <= window
-        for index in sent:
-            if chance.random() >= loss:
-                air += [index] * (2 if chance.random() < twice else 1)
-        chance.shuffle(air)
-        arrive = chance.randint(0, len(air))
-        for index in air[:arrive]:
-            bitmap.add(index)
-        del air[:arrive]
-        if restarts and chance.random() < 0.05:
-            restarts -= 1
-            bitmap = Bitmap(size)
-    assert upload.complete
-    assert bitmap.complete

@@ -14,6 +14,9 @@ from wire.asyncapi.words import Words
 
 REF = "#/components/schemas/{name}"
 
+#: RFC 4648, section 4: groups of four, padded at the end.
+_BASE64 = r"\A(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?\Z"
+
 
 def schemas_of(kinds: Iterable[type[Any]], words: Words) -> dict[str, Any]:
     """Return the schema of every struct and of all that are parts of one, by name.
@@ -37,6 +40,8 @@ def _draft_07(schema: Any) -> Any:
     if "prefixItems" in made:
         made["items"] = made.pop("prefixItems")
         made["additionalItems"] = False
+    if made.get("contentEncoding") == "base64":
+        made["pattern"] = _BASE64
     if isinstance(made.get("description"), str):
         made["description"] = re.sub(r"\s+", " ", made["description"])
     if isinstance(made.get("pattern"), str):  # Python's anchors, where ECMA 262 has others

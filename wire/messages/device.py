@@ -47,6 +47,9 @@ class DeviceInfo(Message, frozen=True, kw_only=True):
     memory_reason: Sentence  # which limit is the least one
     memory_enforcement: Word = ""  # what keeps the worker within it: cgroup v1, cgroup v2, watchdog
     codecs: Annotated[list[Word], msgspec.Meta(max_length=64)]
+    up_limit_bits_per_s: SizeBytes | None = None  # that the device's user set; None: no limit
+    down_limit_bits_per_s: SizeBytes | None = None
+    data_cap_bytes: SizeBytes | None = None  # a day, up and down together
     data: DataSummary | None = None
     plans: Annotated[dict[str, RungPlan], msgspec.Meta(max_length=64)] = {}  # by job
 

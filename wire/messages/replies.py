@@ -16,7 +16,7 @@ class Welcome(Message, frozen=True, kw_only=True, tag_field="type", tag="welcome
 
 
 class Refused(Message, frozen=True, kw_only=True, tag_field="type", tag="refused"):
-    """No, and why. ``final`` means that asking again can't help."""
+    """No, and why. ``final`` means that asking again can't help; else begin anew."""
 
     ROUTE = "reply"
 
@@ -35,8 +35,15 @@ class Accepted(Message, frozen=True, kw_only=True, tag_field="type", tag="accept
     session: str
 
 
-class Credit(Message, frozen=True, kw_only=True, tag_field="type", tag="credit"):
-    """Which chunks the receiver of an upload still lacks, and how many may be under way."""
+class Credit(
+    Message, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="credit"
+):
+    """Which chunks the receiver of an upload still lacks, and how many may be under way.
+
+    It promises nothing: a hub that is started anew may lack more. Only `Accepted` is for good.
+    With ``wrong``, all chunks came and don't make the blob: it is to be announced once more, with
+    the digests of its chunks, so that the wrong ones alone are sent again.
+    """
 
     ROUTE = "reply"
 
@@ -45,6 +52,7 @@ class Credit(Message, frozen=True, kw_only=True, tag_field="type", tag="credit")
     sha256: str
     missing: Ranges
     window: int
+    wrong: bool = False
 
 
 class BlobInfo(Message, frozen=True, kw_only=True, tag_field="type", tag="blob"):

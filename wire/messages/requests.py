@@ -4,7 +4,7 @@ An MQTT acknowledgement is never taken as delivery: a request is repeated, with 
 until it was replied to, and each one is idempotent.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -13,6 +13,8 @@ from wire.messages.plan import Word
 
 #: Ranges of chunk indices, as [first, count] pairs.
 Ranges = list[tuple[int, int]]
+#: Of a list of chunk digests that stands in a message; `wire.chunk_hashes` keeps within it.
+MAX_INLINE_BYTES = 4096
 
 
 class Hello(Message, frozen=True, kw_only=True):
@@ -28,7 +30,7 @@ class Hello(Message, frozen=True, kw_only=True):
     wire_version: int
 
 
-class Take(Message, frozen=True, kw_only=True):
+class Take(Message, frozen=True, kw_only=True, omit_defaults=True):
     """The device takes an offered task, or declines it with a reason."""
 
     ROUTE = "request"
@@ -68,22 +70,35 @@ class Evaluated(Message, frozen=True, kw_only=True):
     evaluations: list[Evaluation]
 
 
-class BlobInit(Message, frozen=True, kw_only=True):
-    """The device wants to upload a blob for a task. Replied to with `Credit`."""
+class BlobInit(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """The device wants to upload a blob for a task. Replied to with `Credit`.
+
+    The reply is `Accepted` where the hub has the blob already. With ``follows`` the only chunk of
+    the blob comes right behind, and the reply tells of it, too.
+    """
 
     ROUTE = "request"
     NAME = "blob-init"
-    ANSWERS = ("Credit", "Refused")
+    ANSWERS = ("Credit", "Accepted", "Refused")
 
     id: str
     session: str
     task: str
     sha256: str
     size_bytes: int
+    # Digests of the chunks, once the hub has said that some are wrong; or, if they are many, the
+    # sha256 of a blob that holds them and was uploaded before.
+    hashes: Annotated[bytes, msgspec.Meta(max_length=MAX_INLINE_BYTES)] = b""
+    hashes_sha256: str = ""
+    follows: bool = False
 
 
 class BlobFin(Message, frozen=True, kw_only=True):
-    """All chunks were sent. Replied to with `Credit` (what is missing) or `Accepted`."""
+    """What arrived of the chunks sent so far? Asked after each half of a window.
+
+    Replied to with `Credit` (what is missing) or, once all are there and on disk, `Accepted`; with
+    a `Refused` that is not final if the hub, started anew, knows nothing of the upload.
+    """
 
     ROUTE = "request"
     NAME = "blob-fin"
@@ -122,7 +137,7 @@ class TrainMetrics(msgspec.Struct, frozen=True, kw_only=True):
     load_s: float = 0.0  # before the first step: model, adapter, data
 
 
-class Result(Message, frozen=True, kw_only=True):
+class Result(Message, frozen=True, kw_only=True, omit_defaults=True):
     """A task's end. With an update, ``sha256`` names its accepted blob.
 
     Replied to with `Accepted` or `Refused`; only then does the device forget the update.

@@ -244,3 +244,30 @@ def test_any_fleet_gets_a_sound_plan_or_a_reason(
         assert one.reason
         assert one.codec in fleet[one.device][1] & set(job.codecs)
     msgspec.json.encode(plan)
+
+
+def test_what_a_devices_user_allows_counts_as_its_link(make_job: Make, make_device: Make) -> None:
+    """100,000 numbers a rank, rank 8: bf16 takes 1.6 MB. At 250 kbit/s (31,250 bytes a second)
+    that is 51 s, above 5 % of 420 s; the link itself was never measured."""
+    free = schedule(make_job(), [make_device("a")], {}, round_=1)
+    limited = schedule(make_job(), [make_device("a", up_limit_bytes_per_s=31_250.0)], {}, round_=1)
+    assert [free.members[0].codec, limited.members[0].codec] == ["bf16", "int8"]
+    assert "slow link (31 kB/s)" in limited.members[0].reason
+
+
+def test_a_limit_above_the_measured_rate_changes_nothing(make_job: Make, make_device: Make) -> None:
+    timed = DeviceTiming(seconds_per_step=1.0, up_bytes_per_s=1000.0, down_bytes_per_s=1000.0)
+    device = make_device("a")
+    wide = make_device("a", up_limit_bytes_per_s=2000.0, down_limit_bytes_per_s=2000.0)
+    assert schedule(make_job(), [device], {"a": timed}, round_=1) == schedule(
+        make_job(), [wide], {"a": timed}, round_=1
+    )
+
+
+def test_a_slow_download_makes_the_deadline_longer(make_job: Make, make_device: Make) -> None:
+    """60 s for 10 steps; 3 MB at 31,250 bytes a second take 96 s. Twice the median of that."""
+    timed = DeviceTiming(seconds_per_step=6.0)
+    job = make_job(adapter_bytes=3_000_000)
+    device = make_device("a", down_limit_bytes_per_s=31_250.0)
+    assert schedule(job, [make_device("a")], {"a": timed}, round_=1).deadline_s == 120.0
+    assert schedule(job, [device], {"a": timed}, round_=1).deadline_s == 312.0

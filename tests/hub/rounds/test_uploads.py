@@ -1,0 +1,159 @@
+"""Updates on their way in: begun once, taken from disk after a restart, bounded for everybody."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from hub.rounds.uploads import MAX_UPLOADS, SHARED_WINDOW, UnknownUploadError, Uploads
+from wire.blobs import BlobStore
+from wire.chunk_hashes import list_of
+from wire.errors import MalformedError
+from wire.messages import BlobInit
+from wire.partial import WrongChunksError
+from wire.transfer import CHUNK_BYTES, WINDOW, encode_chunk
+
+DATA = os.urandom(2 * CHUNK_BYTES + 5)
+SHA = hashlib.sha256(DATA).hexdigest()
+
+
+def announcement(data: bytes = DATA, **changes: object) -> BlobInit:
+    fields = {"id": "1", "session": "s", "task": "t", "size_bytes": len(data)}
+    fields |= {"sha256": hashlib.sha256(data).hexdigest()} | changes
+    return BlobInit(**fields)  # type: ignore[arg-type]
+
+
+def chunk(index: int, data: bytes = DATA) -> bytes:
+    sha256 = hashlib.sha256(data).hexdigest()
+    return encode_chunk(sha256, index, data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES])
+
+
+def test_an_upload_is_taken_chunk_by_chunk(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    uploads = Uploads(store)
+    assert uploads.begin("a", announcement()) == [(0, 3)]
+    for index in (0, 2):
+        assert uploads.on_chunk("a", chunk(index)) is None
+    assert uploads.finish("a", SHA) == [(1, 1)]
+    uploads.on_chunk("a", chunk(1))
+    assert uploads.finish("a", SHA) is None
+    assert store.path(SHA) is not None
+    assert uploads.finish("a", SHA) is None  # a question that is repeated
+    assert uploads.begin("a", announcement()) is None
+
+
+def test_chunks_of_uploads_that_nobody_began_are_dropped(tmp_path: Path) -> None:
+    uploads = Uploads(BlobStore(tmp_path))
+    uploads.begin("a", announcement())
+    uploads.on_chunk("b", chunk(0))
+    assert uploads.finish("a", SHA) == [(0, 3)]
+    with pytest.raises(UnknownUploadError):
+        uploads.finish("b", SHA)
+
+
+def test_what_a_restart_found_is_synced_before_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Uploads(BlobStore(tmp_path))
+    first.begin("a", announcement())
+    first.on_chunk("a", chunk(1))
+    synced: list[str] = []
+    monkeypatch.setattr(
+        "os.fsync", lambda fd: synced.append(Path(f"/proc/self/fd/{fd}").readlink().suffix)
+    )
+    second = Uploads(BlobStore(tmp_path))
+    assert second.begin("a", announcement()) == [(0, 1), (2, 1)]
+    assert synced == [".data", ".state", ""]
+
+
+def test_questions_about_what_is_missing_sync_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads = Uploads(BlobStore(tmp_path))
+    uploads.begin("a", announcement())
+    uploads.on_chunk("a", chunk(1))
+    monkeypatch.setattr("os.fsync", lambda _fd: pytest.fail("credit is volatile"))
+    assert uploads.finish("a", SHA) == [(0, 1), (2, 1)]
+
+
+def test_the_only_chunk_is_waited_for_once(tmp_path: Path) -> None:
+    uploads, data = Uploads(BlobStore(tmp_path)), b"small"
+    first = announcement(data, follows=True)
+    assert uploads.begin("a", first) == [(0, 1)]
+    assert uploads.wait_for_chunk("a", first)
+    assert uploads.begin("a", first) == [(0, 1)]
+    assert not uploads.wait_for_chunk("a", first)  # repeated: the chunk was lost
+    assert uploads.on_chunk("a", chunk(0, data)) == first
+    assert uploads.on_chunk("a", chunk(0, data)) is None
+
+
+def test_an_announcement_without_a_chunk_behind_it_is_answered_at_once(tmp_path: Path) -> None:
+    uploads = Uploads(BlobStore(tmp_path))
+    message = announcement(b"small")
+    uploads.begin("a", message)
+    assert not uploads.wait_for_chunk("a", message)
+
+
+def test_wrong_chunks_are_told_by_the_list(tmp_path: Path) -> None:
+    uploads = Uploads(BlobStore(tmp_path))
+    uploads.begin("a", announcement())
+    for index in (0, 1):
+        uploads.on_chunk("a", chunk(index))
+    uploads.on_chunk("a", encode_chunk(SHA, 2, b"wrong"))
+    with pytest.raises(WrongChunksError):
+        uploads.finish("a", SHA)
+    assert uploads.begin("a", announcement(hashes=list_of(DATA))) == [(2, 1)]
+    with pytest.raises(MalformedError, match="asked for again"):
+        uploads.on_chunk("a", encode_chunk(SHA, 2, b"wrong"))
+    uploads.on_chunk("a", chunk(2))
+    assert uploads.finish("a", SHA) is None
+
+
+def test_a_list_may_be_a_blob_that_came_before(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    uploads = Uploads(store)
+    listed = store.put(list_of(DATA))
+    assert uploads.begin("a", announcement(hashes_sha256=listed)) == [(0, 3)]
+    with pytest.raises(UnknownUploadError, match="upload it"):
+        uploads.begin("a", announcement(hashes_sha256="0" * 64))
+    with pytest.raises(MalformedError, match="needs 48"):
+        uploads.begin("a", announcement(hashes_sha256=store.put(b"short")))
+    with pytest.raises(MalformedError, match="sha256"):
+        uploads.begin("a", announcement(hashes_sha256="../../etc/passwd"))
+
+
+def test_a_device_has_few_uploads_and_the_oldest_makes_room(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    uploads = Uploads(store)
+    blobs = [os.urandom(CHUNK_BYTES + 1) for _ in range(MAX_UPLOADS + 1)]
+    for data in blobs:
+        uploads.begin("a", announcement(data))
+        uploads.on_chunk("a", chunk(0, data))
+    with pytest.raises(UnknownUploadError):
+        uploads.finish("a", hashlib.sha256(blobs[0]).hexdigest())
+    assert uploads.begin("a", announcement(blobs[0])) == [(1, 1)]  # what came of it, stayed
+
+
+@pytest.mark.parametrize(
+    ("devices", "window"), [(1, WINDOW), (16, WINDOW), (20, 6), (128, 1), (1000, 1)]
+)
+def test_many_devices_share_what_may_be_under_way(
+    tmp_path: Path, devices: int, window: int
+) -> None:
+    assert SHARED_WINDOW == 128
+    uploads = Uploads(BlobStore(tmp_path))
+    for number in range(devices):
+        uploads.begin(f"d{number}", announcement())
+    assert uploads.window == window
+
+
+def test_impossible_announcements_are_refused(tmp_path: Path) -> None:
+    uploads = Uploads(BlobStore(tmp_path))
+    with pytest.raises(MalformedError):
+        uploads.begin("a", announcement(sha256="short"))
+    with pytest.raises(MalformedError):
+        uploads.begin("a", announcement(size_bytes=-1))
+    uploads.begin("a", announcement())
+    with pytest.raises(MalformedError, match="size"):
+        uploads.begin("a", announcement(size_bytes=5))
