@@ -5,10 +5,10 @@ from pathlib import Path
 
 import psutil
 
+from bench.real_agent import agent_command
 from bench.report import BenchError, Row, at_most, say, told
-from bench.stand import FLEET, Stand
+from bench.stand import Stand
 from edge_agent.probe.process import peak_bytes, resident_bytes
-from hub.demo.fleet import command_beside
 from hub.demo.texts import PACKAGES, write_text
 
 _LIMIT_MB = 50.0  # design, section 4
@@ -37,10 +37,8 @@ def idle_rows(
     text = write_text(folder, PACKAGES[0], 150_000)
     with Stand(folder / "stand") as stand:
         say("an agent without a job")
-        command = [command_beside("lorikeet-agent"), "run", "--broker", stand.broker_url]
-        command += ["--fleet", FLEET, "--id", "idle", "--data", str(text.path)]
-        command += ["--memory", "1500MB", "--threads", "1", "--state", str(folder / "state")]
-        pid = stand.start("agent", list(command))
+        command = agent_command(stand.broker_url, "idle", text.path, folder / "state")
+        pid = stand.start("agent", command)
         stand.wait_for("the agent", lambda: stand.ready_devices() == 1)
         before = _watch(pid, watch_s)
         peak = peak_bytes(pid) or 0

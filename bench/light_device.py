@@ -42,7 +42,7 @@ from wire.messages import (
 )
 from wire.tensors import pack
 from wire.topics import Topics
-from wire.transfer import CHUNK_BYTES, Chunk, Upload, chunk_count, decode_chunk, encode_chunk
+from wire.transfer import CHUNK_BYTES, Chunk, chunk_count, decode_chunk, encode_chunk, indices
 from wire.version import LORIKEET_VERSION, WIRE_VERSION
 
 _ASK_AGAIN_S = 3.0
@@ -58,10 +58,14 @@ class LightDevice:
         fleet: the hub's.
         device: its id.
         rank: of its LoRA factors.
+        listens: whether it takes the broadcast, as one that trains does; it only counts it.
     """
 
-    def __init__(self, url: str, fleet: str, device: str, rank: int) -> None:
+    def __init__(
+        self, url: str, fleet: str, device: str, rank: int, *, listens: bool = False
+    ) -> None:
         self.id = device
+        self.heard_bytes = 0  # payloads of the broadcast
         self.problem: str | None = None  # why the thread ended too early
         self._rank = rank
         self._session = secrets.token_hex(6)
@@ -84,6 +88,7 @@ class LightDevice:
             self._topics.command(device),
             self._topics.repair_chunk(device),
             self._topics.job_round(),
+            *([self._topics.slice_chunk()] if listens else []),
         ):
             self._link.subscribe(topic)
         self._thread = threading.Thread(target=self._run, name=device, daemon=True)
@@ -126,6 +131,9 @@ class LightDevice:
             return event
         route = self._topics.parse(event.topic)
         if route is None:
+            return None
+        if route.kind == "slice_chunk":
+            self.heard_bytes += len(event.payload)
             return None
         if route.kind == "repair_chunk":
             return decode_chunk(event.payload)
@@ -223,7 +231,7 @@ class LightDevice:
         seed = int.from_bytes(hashlib.sha256(offer.task.encode()).digest()[:8], "big")
         rng = np.random.default_rng(seed)
         tensors = {
-            name: (rng.standard_normal(shape) * _UPDATE_SCALE).astype(np.float32)
+            name: rng.standard_normal(shape, dtype=np.float32) * np.float32(_UPDATE_SCALE)
             for name, shape in manifest.expected_lora(offer.rank).items()
         }
         return pack(tensors, by_name(offer.codec), seed)
@@ -239,9 +247,9 @@ class LightDevice:
     def _upload(self, task: str, blob: bytes) -> str:
         sha256 = hashlib.sha256(blob).hexdigest()
         init = BlobInit(**self._request(), task=task, sha256=sha256, size_bytes=len(blob))
-        reply, upload = self._ask(init), Upload(len(blob))
+        reply = self._ask(init)
         while isinstance(reply, Credit):
-            for index in upload.on_credit(reply.missing, reply.window):
+            for index in indices(reply.missing, chunk_count(len(blob)), reply.window):
                 data = blob[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
                 topic = self._topics.upload_chunk(self.id)
                 while not self._link.publish(topic, encode_chunk(sha256, index, data)):

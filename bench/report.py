@@ -55,24 +55,27 @@ def at_most(
     figure: str, value: float | None, unit: str, limit: float, *, aim: float | None = None
 ) -> Row:
     """Return a row whose value must not exceed a limit; an aim beyond it has no verdict."""
-    text = f"<= {limit:.{_DIGITS}g}" + ("" if aim is None else f" (aim {aim:g})")
+    text = f"<= {_limit(limit)}" + ("" if aim is None else f" (aim {aim:g})")
     return checked(figure, value, unit, text, value is not None and value <= limit)
 
 
-def at_least(figure: str, value: float | None, unit: str, limit: float) -> Row:
-    """Return a row whose value must reach a limit."""
-    return checked(figure, value, unit, f">= {limit:g}", value is not None and value >= limit)
+def at_least(
+    figure: str, value: float | None, unit: str, limit: float, *, aim: float | None = None
+) -> Row:
+    """Return a row whose value must reach a limit; an aim beyond it has no verdict."""
+    text = f">= {limit:g}" + ("" if aim is None else f" (aim {aim:g})")
+    return checked(figure, value, unit, text, value is not None and value >= limit)
 
 
 def below(figure: str, value: float | None, unit: str, limit: float) -> Row:
     """Return a row whose value must be less than a limit."""
-    text = f"< {limit:.{_DIGITS}g}"
+    text = f"< {_limit(limit)}"
     return checked(figure, value, unit, text, value is not None and value < limit)
 
 
 def above(figure: str, value: float | None, unit: str, limit: float) -> Row:
     """Return a row whose value must be more than a limit."""
-    text = f"> {limit:.{_DIGITS}g}"
+    text = f"> {_limit(limit)}"
     return checked(figure, value, unit, text, value is not None and value > limit)
 
 
@@ -112,13 +115,22 @@ def value_text(value: float | str | None) -> str:
     """Return a value as a table shows it."""
     if value is None:
         return "–"
-    return value if isinstance(value, str) else f"{value:g}"
+    return value if isinstance(value, str) else _number(value)
 
 
 def say(text: str) -> None:
     """Tell on standard error what goes on: standard output is for the rows."""
     sys.stderr.write(f"bench: {text}\n")
     sys.stderr.flush()
+
+
+def _limit(value: float) -> str:
+    return _number(float(f"{value:.{_DIGITS}g}"))
+
+
+def _number(value: float) -> str:
+    """Return a number without an exponent, if it is large."""
+    return f"{value:.0f}" if abs(value) >= 10**_DIGITS else f"{value:g}"
 
 
 def _rounded(value: float | str | None) -> float | str | None:

@@ -73,7 +73,7 @@ class Ran:
 
 
 @dataclass
-class _Watch:
+class Watch:
     """What was seen so far of a process and of those below it."""
 
     process: psutil.Process
@@ -133,7 +133,7 @@ def run_sampled(
             env=environment,
             start_new_session=True,  # Ctrl-C is for us, who then end it
         )
-    watch = _Watch(psutil.Process(process.pid))
+    watch = Watch(psutil.Process(process.pid))
     used_s = _children_s()
     try:
         while process.poll() is None and time.monotonic() - began_s < timeout_s:

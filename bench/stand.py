@@ -1,12 +1,17 @@
-"""A test stand: a real mosquitto and a real hub, each a process of its own, and room for agents."""
+"""A test stand: a real mosquitto and a real hub, each a process of its own, and room for agents.
+
+Both are on loopback unless a `Place` says otherwise.
+"""
 
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
@@ -21,20 +26,55 @@ FLEET = "bench"
 _PATIENCE_S = 60.0
 
 
+class RunningBroker(Protocol):
+    """A broker that was started."""
+
+    @property
+    def url(self) -> str: ...
+
+    def stop(self) -> None:
+        """End it."""
+
+
+def _mosquitto_on_loopback(folder: Path) -> RunningBroker:
+    return start_broker(folder, kind="mosquitto")
+
+
+def _as_it_is(command: Sequence[str | Path]) -> Sequence[str | Path]:
+    return command
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a stand's broker and hub run.
+
+    Attributes:
+        start_broker: starts one, given a folder for its files.
+        hub_host: the address that the hub listens on.
+        hub_command: returns the hub's command as it runs there.
+    """
+
+    start_broker: Callable[[Path], RunningBroker] = _mosquitto_on_loopback
+    hub_host: str = "127.0.0.1"
+    hub_command: Callable[[Sequence[str | Path]], Sequence[str | Path]] = _as_it_is
+
+
 class Stand:
     """Broker and hub; a context manager that ends both, and all else it started, by pid.
 
     Args:
         folder: for configuration, state and logs; made if it isn't there.
+        place: where they run.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, place: Place | None = None) -> None:
+        place = place or Place()
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._broker = start_broker(folder / "broker", kind="mosquitto")
+        self._broker = place.start_broker(folder / "broker")
         self.broker_url = self._broker.url
-        listen = f"127.0.0.1:{_free_port()}"
+        listen = f"{place.hub_host}:{_free_port(place.hub_host)}"
         config = {
             "fleet": FLEET,
             "broker": {"url": self.broker_url},
@@ -43,16 +83,18 @@ class Stand:
         }
         (folder / "hub.yaml").write_text(yaml.safe_dump(config))
         self.client = HubClient(f"http://{listen}")
+        command: list[str | Path] = [command_beside("lorikeet-hub"), "serve"]
+        command += ["--config", folder / "hub.yaml"]
+        if place.hub_host != Place.hub_host:
+            command.append("--insecure")
         try:
-            self.hub_pid = self.start(
-                "hub", [command_beside("lorikeet-hub"), "serve", "--config", folder / "hub.yaml"]
-            )
+            self.hub_pid = self.start("hub", place.hub_command(command))
             self.wait_for("the hub's HTTP interface", self._hub_answers)
         except BaseException:
             self._stop()
             raise
 
-    def start(self, name: str, command: list[str | Path]) -> int:
+    def start(self, name: str, command: Sequence[str | Path]) -> int:
         """Start a process, its output in ``{name}.log``; return its pid."""
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
@@ -64,6 +106,13 @@ class Stand:
             )
         self._processes.append(process)
         return process.pid
+
+    def kill(self, pid: int) -> None:
+        """Kill a process that `start` started, as a loss of power would."""
+        process = next(one for one in self._processes if one.pid == pid)
+        self._processes.remove(process)
+        process.kill()
+        process.wait()
 
     def wait_for(
         self, what: str, there: Callable[[], bool], patience_s: float = _PATIENCE_S
@@ -134,7 +183,9 @@ class Stand:
         self._broker.stop()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+def _free_port(host: str) -> int:
+    """Return a port that is free on this machine, if the host is one of its addresses."""
+    with socket.socket() as probe, suppress(OSError):
+        probe.bind((host, 0))
         return int(probe.getsockname()[1])
+    return 8080  # an address in another network namespace, where all are free

@@ -38,6 +38,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     version: int = 1
+    vocabulary: int = VOCAB_SIZE  # tokens beyond the tokenizer's are never met
     hidden: int = 128
     layers: int = 4
     mlp: int = 344
@@ -176,7 +177,7 @@ def train(out: Path, recipe: Recipe, cap_s: float, on_progress: Callable[[TrainS
     torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
     config = LlamaConfig(
-        vocab_size=VOCAB_SIZE,
+        vocab_size=recipe.vocabulary,
         hidden_size=recipe.hidden,
         intermediate_size=recipe.mlp,
         num_hidden_layers=recipe.layers,

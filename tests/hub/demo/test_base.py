@@ -4,6 +4,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,6 +44,13 @@ def test_the_folder_loads_as_any_hugging_face_model(tiny: Path) -> None:
     assert len(tokenizer) == model.config.vocab_size == 259
     logits = model(input_ids=torch.tensor([tokenizer("abc").input_ids])).logits
     assert logits.shape == (1, 3, 259)
+
+
+def test_a_vocabulary_may_be_wider_than_the_tokenizer(tmp_path: Path) -> None:
+    train(tmp_path, msgspec.structs.replace(TINY, vocabulary=300), 60.0, no_progress)
+
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["vocab_size"] == 300
 
 
 def test_the_demo_recipe_has_the_promised_shape() -> None:
