@@ -15,7 +15,7 @@ from hub.hash_cache import HashCache
 from hub.jobs import parse_job
 from hub.models import load_model
 from hub.rounds.adapters import Adapters
-from hub.rounds.job_run import BROADCAST_CODEC, start_manifest
+from hub.rounds.job_run import start_manifest
 from wire.blobs import BlobStore
 from wire.codecs import by_name
 from wire.manifest import AdapterManifest, AdapterPart
@@ -51,8 +51,7 @@ def start_adapter(run_folder: Path, summary: Summary, folder: Path) -> AdapterFi
     folder.mkdir(parents=True, exist_ok=True)
     base = load_model(file.model.base, HashCache(folder / "hashes.json"))
     store = BlobStore(folder / "blobs")
-    codec = BROADCAST_CODEC if file.codec == "auto" else file.codec
-    sha256 = Adapters(store).begin(start_manifest(file, base), summary.seed, codec)
+    sha256 = Adapters(store).begin(start_manifest(file, base), summary.seed, file.codec)
     if f'"{sha256}"' not in (run_folder / "events.jsonl").read_text():
         raise BenchError(f"{run_folder}/events.jsonl names another first adapter than {sha256}.")
     files = Adapters(store).files(sha256)

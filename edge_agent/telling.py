@@ -14,8 +14,10 @@ from wire.version import LORIKEET_VERSION, WIRE_VERSION
 if TYPE_CHECKING:
     from edge_agent.agent import Supervisor
 
-#: Progress is shown this often while a task runs.
+#: Progress is shown after so long while a task runs, then after twice as long each time: a short
+#: task is seen to move, and a long one doesn't spend an update's worth of bytes on saying so.
 PROGRESS_S = 2.0
+LONGEST_PROGRESS_S = 30.0
 #: And so often where every byte counts; an hour's training else costs over a megabyte.
 METERED_S = 60.0
 
@@ -27,6 +29,8 @@ class Teller:
         self._agent = agent
         self._next_telemetry = 0.0
         self._next_progress = 0.0
+        self._pause_s = PROGRESS_S
+        self._last_task: str | None = None
 
     def state(self, state: State, reason: str | None = None) -> None:
         """Publish the retained state."""
@@ -67,8 +71,13 @@ class Teller:
         """Publish a snapshot now."""
         agent = self._agent
         now = time.monotonic()
+        progress = agent.tasks.progress()
         metered = agent.settings.limits.data_cap_bytes is not None
-        self._next_progress = now + (METERED_S if metered else PROGRESS_S)
+        named = progress.task if progress is not None else None
+        self._pause_s = min(2 * self._pause_s, LONGEST_PROGRESS_S)
+        if named != self._last_task:
+            self._last_task, self._pause_s = named, PROGRESS_S
+        self._next_progress = now + (METERED_S if metered else self._pause_s)
         self._next_telemetry = now + agent.settings.telemetry_s
         if not agent.welcomed:
             return
@@ -80,7 +89,7 @@ class Teller:
             worker_rss_bytes=agent.worker.resident_bytes,
             bytes_up=agent.link.bytes_up,
             bytes_down=agent.link.bytes_down,
-            task=agent.tasks.progress(),
+            task=progress,
             temperature_c=fares.temperature_c,
             throttled=fares.throttled,
             battery_percent=fares.battery_percent,
@@ -88,7 +97,7 @@ class Teller:
             memory_some_avg10=fares.memory_some_avg10,
             memory_full_avg10=fares.memory_full_avg10,
             paused=trouble.reason if trouble is not None else agent.metering.reason,
-            peaks=agent.peaks.told,
+            peaks=agent.peaks.told if progress is None else [],  # once is enough
         )
         topic = agent.topics.telemetry(agent.settings.device)
         agent.link.publish(topic, encode(message), message.QOS)

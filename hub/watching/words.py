@@ -175,12 +175,14 @@ def _(message: Evaluated) -> Words:
 @say.register
 def _(message: BlobInit) -> Words:
     what = f"{bytes_word(message.size_bytes)} for {one_line(message.task)}"
-    return Words(f"wants to send {what} ({blob_word(message.sha256)})")
+    verb = "sends" if message.follows else "wants to send"
+    return Words(f"{verb} {what} ({blob_word(message.sha256)})")
 
 
 @say.register
 def _(message: BlobFin) -> Words:
-    return Words(f"has sent {blob_word(message.sha256)} for {one_line(message.task)}")
+    what = f"{blob_word(message.sha256)} for {one_line(message.task)}"
+    return Words(f"asks what has come of {what}")
 
 
 @say.register
@@ -234,6 +236,8 @@ def _(_message: Accepted) -> Words:
 
 @say.register
 def _(message: Credit) -> Words:
+    if message.wrong:
+        return Words(f"some chunks of {blob_word(message.sha256)} are wrong", "yellow")
     if not message.missing:
         return Words(f"credit: nothing of {blob_word(message.sha256)} is missing")
     lacks = f"{_chunks(message.missing)} of {blob_word(message.sha256)}"

@@ -76,8 +76,8 @@ class TaskPeak(msgspec.Struct, frozen=True, kw_only=True):
     error: float  # predicted over measured, less 1
 
 
-class Telemetry(Message, frozen=True, kw_only=True):
-    """A snapshot. What can't be read is null."""
+class Telemetry(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """A snapshot. What can't be read is null, or left out."""
 
     ROUTE = "telemetry"
     QOS = 0
