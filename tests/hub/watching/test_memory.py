@@ -46,13 +46,13 @@ def test_a_reply_is_told_with_what_it_answers() -> None:
 @pytest.mark.parametrize(
     ("route", "content", "job"),
     [
-        (Route("slice_chunk", job="my.notes", name="lora-0"), Chunk(b"k" * 8, 0, 0, 0, b""),
+        (Route("slice_chunk", job="my.notes", name="lora-0"), Chunk(b"k" * 8, 0, 0, b"", 0),
          "my.notes"),
         (request("take"), take(), "my.notes"),
         (REPLY, ACCEPTED, "my.notes"),
         (REPLY, Accepted(re="other", session="s"), None),
         (Route("upload_chunk", device="ward.2"), Chunk(bytes(8), 0, 0, b""), "my.notes"),
-        (Route("upload_chunk", device="ward.2"), Chunk(b"k" * 8, 0, 0, 0, b""), None),
+        (Route("upload_chunk", device="ward.2"), Chunk(b"k" * 8, 0, 0, b"", 0), None),
         (Route("telemetry", device="ward.2"),
          Telemetry(session="s", ts=1, supervisor_rss_bytes=1,
                    task=TaskProgress(task=TASK, stage="train")), "my.notes"),

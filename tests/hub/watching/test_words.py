@@ -152,7 +152,7 @@ SAID: list[tuple[Message, str, str]] = [
      "evaluated for notes.1.ward: base 2.3012, adapter 2.2000", ""),
     (BlobInit(**REQUEST, task=TASK, sha256=BLOB, size_bytes=84_112),
      "wants to send 84 kB for notes.1.ward (blob 6f1c2a9e)", ""),
-    (BlobFin(**REQUEST, task=TASK, sha256=BLOB), 
+    (BlobFin(**REQUEST, task=TASK, sha256=BLOB),
      "asks what has come of blob 6f1c2a9e for notes.1.ward", ""),
     (BlobInit(**REQUEST, task=TASK, sha256=BLOB, size_bytes=84_112, follows=True),
      "sends 84 kB for notes.1.ward (blob 6f1c2a9e)", ""),
