@@ -44,7 +44,7 @@ from edge_agent.upload import chunk_packet_bytes
 from edge_agent.worker_host import WorkerHost
 from edge_agent.worker_process import WorkerDied, WorkerEvent
 from wire.blobs import BlobStore
-from wire.errors import WireError
+from wire.errors import MalformedError, WireError
 from wire.link import Connected, Disconnected, Link, Received, Will, bounded
 from wire.messages import (
     BlobGet,
@@ -63,6 +63,7 @@ from wire.messages import (
     encode,
     parse,
 )
+from wire.quiet_log import QuietLog
 from wire.topics import Topics, check_name
 from wire.transfer import check_sha256
 from wire.version import LORIKEET_VERSION, WIRE_VERSION
@@ -87,6 +88,7 @@ class Supervisor:
         self.settings = settings
         self.session = secrets.token_hex(6)
         self.topics = Topics(settings.fleet)
+        self.quiet = QuietLog(log)
         self.folder = Path(settings.state_folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.inbox: queue.Queue[object] = queue.Queue(maxsize=1000)
@@ -183,9 +185,10 @@ class Supervisor:
                 except RefusedError:
                     raise
                 except WireError as error:
-                    log.warning("dropped a message on %s: %s", event.topic, error)
-                except Exception:
-                    log.exception("a message on %s could not be handled", event.topic)
+                    self.quiet.warn(event.topic, f"dropped a message on {event.topic}: {error}")
+                except Exception as error:
+                    what = f"a message on {event.topic} could not be handled"
+                    self.quiet.warn(what, what, error)
             case WorkerEvent(worker=pid, event=what) if pid == self.worker.pid:
                 self._on_worker(what)
             case WorkerDied(worker=pid, code=code) if pid == self.worker.pid:
@@ -207,6 +210,8 @@ class Supervisor:
             case HubState():
                 self._on_hub(message)
             case RoundAnnounce():
+                if message.job != route.job:  # the topic's was checked: it may name files
+                    raise MalformedError(f"it speaks of job {message.job[:80]!r}.")
                 self._on_announce(message)
             case Offer() | Cancel() | Report() if message.session == self.session:
                 self._on_command(message)
@@ -227,7 +232,7 @@ class Supervisor:
         self.hub = state
         if not state.online or (known is not None and known == state):
             return
-        log.info("the hub is there (%s)", state.epoch)
+        self.quiet.note("the hub", f"the hub is there ({state.epoch})")
         if known is not None:  # else `Connected` has just greeted
             self._greet()
 
@@ -286,8 +291,10 @@ class Supervisor:
 
     def replan(self) -> None:
         """Plan every job anew, and say what came of it."""
+        before = self.jobs.plans
         for job, plan in self.jobs.plan(self.calibrating.known).items():
-            log.info("job %s: role %s. %s", job, plan.role, plan.reason)
+            if before.get(job) != plan:
+                log.info("job %s: role %s. %s", job, plan.role, plan.reason)
         if self.jobs.plans and all(plan.role == "none" for plan in self.jobs.plans.values()):
             self.worker.stop()  # nothing will be asked of it
         if self.welcomed:

@@ -101,12 +101,11 @@ class Collector:
         """Take a chunk; return the sha256 of the blob that it completed, if it did.
 
         Chunks of blobs that nobody wants are passed over: a broadcast is heard by all.
+
+        Raises:
+            MalformedError: not a chunk, or a damaged one.
         """
-        try:
-            chunk = decode_chunk(payload)
-        except MalformedError as error:
-            log.warning("dropped a chunk: %s", error)
-            return None
+        chunk = decode_chunk(payload)
         want = self._wants.get(chunk.key)
         if want is None:
             return None

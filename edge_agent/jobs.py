@@ -1,10 +1,19 @@
 """The jobs a device has heard of, and the rung it takes in each."""
 
+import logging
+
+import msgspec
+
 from edge_agent.calibration import Calibration
 from edge_agent.failures import Failures
 from edge_agent.planner import choose, ladder
+from wire.errors import TooLargeError
 from wire.messages import AdapterRef, ModelShape, RoundAnnounce, RungPlan
 
+log = logging.getLogger(__name__)
+
+#: As many plans as `DeviceInfo` takes.
+MAX_JOBS = 64
 _OVER = ("done", "failed", "cancelled")
 
 
@@ -24,15 +33,22 @@ class KnownJobs:
     @property
     def active(self) -> list[str]:
         """Names of the jobs that are still going on."""
-        return [job for job, known in self._announced.items() if known.phase not in _OVER]
+        return list(self._announced)
 
     def learn(self, announce: RoundAnnounce) -> bool:
-        """Remember an announcement; True if the plans may have changed."""
+        """Remember an announcement; True if the plans may have changed.
+
+        Raises:
+            TooLargeError: it would be one job too many; it isn't remembered.
+        """
         known = self._announced.get(announce.job)
-        self._announced[announce.job] = announce
         if announce.phase in _OVER:
+            self._forget(announce.job)
             return self.plans.pop(announce.job, None) is not None
-        if known is None or known.phase in _OVER:
+        if known is None and len(self._announced) >= MAX_JOBS:
+            raise TooLargeError(f"{MAX_JOBS} jobs are going on; {announce.job} is one too many.")
+        self._announced[announce.job] = announce
+        if known is None:
             return True
         return known.knobs != announce.knobs or known.base != announce.base
 
@@ -48,10 +64,22 @@ class KnownJobs:
         for job in self.active:
             known = self._announced[job]
             limit = self._failures.limit_of(job)
-            lines = ladder(known.base.shape, known.knobs, limit, calibration)
-            self._lines[job] = self._failures.judge(job, lines)
-            self.plans[job] = choose(self._lines[job])
+            try:
+                lines = ladder(known.base.shape, known.knobs, limit, calibration)
+                lines = self._failures.judge(job, lines)
+                plan = msgspec.convert(msgspec.to_builtins(choose(lines)), RungPlan)
+            except (ArithmeticError, ValueError) as error:
+                # One job's impossible numbers are not another's trouble.
+                log.warning("job %s can't be planned, and is left out: %s", job, error)
+                self._forget(job)
+                continue
+            self._lines[job] = lines
+            self.plans[job] = plan
         return dict(self.plans)
+
+    def _forget(self, job: str) -> None:
+        self._announced.pop(job, None)
+        self._lines.pop(job, None)
 
     def lower(self, job: str, failed: RungPlan) -> None:
         """A line of the job's ladder ran out of memory: `plan` stays below it from now on."""
@@ -73,8 +101,7 @@ class KnownJobs:
         return [
             known.adapter
             for job, known in self._announced.items()
-            if known.phase not in _OVER
-            and known.adapter is not None
+            if known.adapter is not None
             and (plan := self.plans.get(job)) is not None
             and plan.role != "none"
         ]

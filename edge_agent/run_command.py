@@ -20,6 +20,7 @@ import msgspec
 from edge_agent.endings import exit_codes
 from edge_agent.errors import AgentError, UsageError
 from edge_agent.task_run import Settings
+from wire.quiet_log import Printable
 
 _STOPS = (signal.SIGINT, signal.SIGTERM)
 
@@ -87,8 +88,10 @@ def _only_one(folder: Path) -> Iterator[None]:
 
 
 def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(Printable())
     logging.basicConfig(
-        stream=sys.stderr,
+        handlers=[handler],
         level=logging.INFO,
         format="%(asctime)s %(levelname)-7s %(message)s",
         datefmt="%H:%M:%S",

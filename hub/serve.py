@@ -15,6 +15,7 @@ from hub.hash_cache import HashCache
 from hub.rounds.coordinator import Coordinator
 from hub.store.database import Store
 from wire.blobs import BlobStore
+from wire.quiet_log import Printable
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +26,10 @@ def run(config: HubFile) -> None:
     Raises:
         HubError: the address is taken, or the embedded broker didn't start.
     """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(Printable())
     logging.basicConfig(
-        stream=sys.stderr,
+        handlers=[handler],
         level=logging.INFO,
         format="%(asctime)s %(levelname)-7s %(message)s",
         datefmt="%H:%M:%S",

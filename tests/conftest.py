@@ -14,6 +14,20 @@ import pytest
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``bench.faults`` asks for more of the same than CI does."""
+    faults = parser.getgroup("faults")
+    faults.addoption("--fault-seeds", type=int, default=3, help="seeds of each fault test")
+    faults.addoption("--fault-messages", type=int, default=2000, help="messages of each storm")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that takes ``fault_seed`` once for each seed."""
+    if "fault_seed" in metafunc.fixturenames:
+        count = metafunc.config.getoption("--fault-seeds")
+        metafunc.parametrize("fault_seed", range(1, count + 1))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what this machine can't do, with the reason."""
     if MOSQUITTO is None:

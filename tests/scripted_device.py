@@ -159,25 +159,39 @@ class ScriptedDevice:
     def _await(self, wanted: Callable[[Any], bool], timeout_s: float = TIMEOUT_S) -> Any:
         deadline = time.monotonic() + timeout_s
         while True:
+            self._tick()
+            left_s = deadline - time.monotonic()
             try:
-                event = self._inbox.get(timeout=max(0.001, deadline - time.monotonic()))
+                event = self._inbox.get(timeout=min(0.1, max(0.001, left_s)))
             except queue.Empty:
-                return None
-            if isinstance(event, Received):
-                route = self.topics.parse(event.topic)
-                if route is None:
-                    continue
-                if route.kind == "repair_chunk":
-                    self.chunks.append(event.payload)
-                    event = decode_chunk(event.payload)
-                else:
-                    event = parse(route, event.payload)
-                    if isinstance(event, Message):
-                        self.seen.append(event)
+                if left_s <= 0:
+                    return None
+                continue
+            event = self._read(event)
+            if event is None:
+                continue
             if wanted(event):
                 return event
             if isinstance(event, Offer) and event.task not in [o.task for o in self.offers]:
                 self.offers.append(event)
+
+    def _tick(self) -> None:
+        """Do what is due; called between events."""
+
+    def _read(self, event: Any) -> Any:
+        """Return what an event of the link says: a message, a chunk, itself; None: nothing."""
+        if not isinstance(event, Received):
+            return event
+        route = self.topics.parse(event.topic)
+        if route is None:
+            return None
+        if route.kind == "repair_chunk":
+            self.chunks.append(event.payload)
+            return decode_chunk(event.payload)
+        message = parse(route, event.payload)
+        if message is not None:
+            self.seen.append(message)
+        return message
 
     # Tasks
 
@@ -255,6 +269,7 @@ class ScriptedDevice:
         while not self.link.publish(
             self.topics.upload_chunk(self.id), encode_chunk(sha256, index, data)
         ):
+            self._tick()
             time.sleep(0.01)
 
     def result(

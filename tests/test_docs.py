@@ -38,7 +38,6 @@ from hub.fleet.sessions import Sessions
 from hub.hash_cache import HashCache
 from hub.jobs import JobFile, ModelPart, parse_job
 from hub.models import load_model
-from hub.quiet_log import QuietLog
 from hub.rounds.reception import Reception
 from hub.scheduling.contract import DeviceView, JobView
 from hub.scheduling.schedule import schedule
@@ -48,6 +47,7 @@ from wire import messages, transfer, version
 from wire.codecs.names import CODEC_NAMES
 from wire.link import Link
 from wire.messages import Hello, JobKnobs, Message, ModelShape, Refused, RungPlan, catalogue
+from wire.quiet_log import QuietLog
 from wire.topics import Topics
 
 ROOT = Path(__file__).parents[1]

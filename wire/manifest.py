@@ -8,6 +8,8 @@ Its bytes are JSON, as a zlib stream (RFC 1950): the names of targets repeat one
 """
 
 import zlib
+from collections.abc import Mapping
+from math import prod
 from typing import Annotated, Literal
 
 import msgspec
@@ -23,6 +25,14 @@ Dimension = Annotated[int, msgspec.Meta(ge=1, le=2**20)]
 TargetName = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_.-]{1,230}\Z")]
 Rank = Annotated[int, msgspec.Meta(ge=0, le=4096)]
 Tokens = Annotated[int, msgspec.Meta(ge=0, le=4096)]
+
+
+def _most_bytes(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Return more than any codec makes of tensors: raw takes 4 bytes a number, and a few before.
+
+    The little that a manifest itself may take is allowed in any case.
+    """
+    return sum(5 * prod(shape) + 256 for shape in shapes.values()) + MAX_MANIFEST_BYTES
 
 
 class TargetShape(
@@ -102,6 +112,22 @@ class AdapterManifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
             )
         if "prompt" in names and not self.tokens:
             raise MalformedError("a manifest has a prompt part, but a prompt of 0 tokens.")
+        self._check_sizes()
+
+    def _check_sizes(self) -> None:
+        """Refuse blobs larger than their tensors: a receiver makes room for what is announced."""
+        for name in ("lora", "prompt"):
+            parts = [part for part in self.parts if part.name == name]
+            changes = [part.difference for part in parts if part.difference is not None]
+            shapes = self.expected_lora(self.rank) if name == "lora" else self.expected_prompt()
+            most = _most_bytes(shapes)
+            for blobs in (parts, changes):
+                claimed = sum(blob.size_bytes for blob in blobs)
+                if claimed > most:
+                    raise TooLargeError(
+                        f"a manifest's {name} parts have {claimed} bytes; its tensors can't take "
+                        f"more than {most}."
+                    )
 
     def expected_lora(self, rank: int) -> dict[str, tuple[int, ...]]:
         """Return the shape of every factor at a rank, by tensor name.

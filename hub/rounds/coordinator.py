@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 from hub.fleet.records import remembered, to_remember
 from hub.fleet.sessions import Device, Sessions
-from hub.quiet_log import QuietLog
 from hub.rounds import events
 from hub.rounds.desk import Call, Desk
 from hub.rounds.job_run import JobRun
@@ -43,6 +42,7 @@ from wire.messages import (
     encode,
     parse,
 )
+from wire.quiet_log import QuietLog
 from wire.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -199,8 +199,9 @@ class Coordinator:
                     self.quiet.warn(event.topic, f"dropped a message on {event.topic}: {error}")
                 except StoreError:
                     raise  # what can't be logged must not take effect
-                except Exception:
-                    log.exception("a message on %s could not be handled", event.topic)
+                except Exception as error:
+                    what = f"a message on {event.topic} could not be handled"
+                    self.quiet.warn(what, what, error)
             case _:
                 log.debug("passed over %s", type(event).__name__)
 

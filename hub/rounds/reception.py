@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable
 
 from hub.fleet.sessions import RESTS, Sessions
-from hub.quiet_log import QuietLog
 from hub.rounds.broadcast import Broadcast
 from hub.rounds.uploads import UnknownUploadError, Uploads
 from wire.blobs import BlobStore
@@ -26,6 +25,7 @@ from wire.messages import (
     encode,
 )
 from wire.partial import WrongChunksError
+from wire.quiet_log import QuietLog
 from wire.topics import Topics
 from wire.transfer import WINDOW, chunk_count, indices, ranges
 from wire.version import WIRE_VERSION
@@ -98,7 +98,9 @@ class Reception:
                     self._refuse_twin(device, challenger.challenger, challenger.hello)
             case "probe":
                 first = self._sessions.devices[device].session
-                log.info("device %s greets twice; asking the first session", device)
+                self._quiet.note(
+                    f"{device} twice", f"device {device} greets twice; asking the first session"
+                )
                 if first is not None:
                     self.ask_report(device, first)
             case "refuse":
@@ -114,7 +116,7 @@ class Reception:
             # Retained from before this hub began: the device will greet when it is still there.
             self.ask_report(device, state.session)
         if self._sessions.on_state(device, state, now) == "refuse":
-            log.info("device %s is gone (%s)", device, state.state)
+            self._quiet.note(f"{device} gone", f"device {device} is gone ({state.state})")
             self._gone(device, now)
 
     def tick(self, now: float) -> None:
@@ -132,7 +134,9 @@ class Reception:
         self._arrived(device, now)
 
     def _refuse_twin(self, device: str, session: str, request: str) -> None:
-        log.warning("device %s: a second session with this id was refused", device)
+        self._quiet.warn(
+            f"{device} twin", f"device {device}: a second session with this id was refused"
+        )
         reason = (
             f"another live session has the device id {device!r}. Give this agent another --id, "
             "or stop the other one."

@@ -3,9 +3,12 @@
 import hashlib
 from pathlib import Path
 
+import pytest
+
 from edge_agent.collect import QUIET_S, Collector
 from wire.blobs import BlobStore
 from wire.chunk_hashes import list_of
+from wire.errors import MalformedError
 from wire.messages import Ranges
 from wire.transfer import CHUNK_BYTES, WINDOW, chunk_count, chunk_size, encode_chunk
 
@@ -79,8 +82,10 @@ def test_chunks_that_nobody_wants_or_that_are_damaged_change_nothing(tmp_path: P
     gather.want(SHA, len(DATA), now=0)
     damaged = bytearray(chunk(0))
     damaged[-1] ^= 1
-    assert gather.on_chunk(bytes(damaged), now=0) is None
-    assert gather.on_chunk(b"nonsense", now=0) is None
+    with pytest.raises(MalformedError, match="CRC32"):
+        gather.on_chunk(bytes(damaged), now=0)
+    with pytest.raises(MalformedError, match="header"):
+        gather.on_chunk(b"nonsense", now=0)
     gather.tick(now=QUIET_S)
     assert asked[0][1][0][0] == 0
 

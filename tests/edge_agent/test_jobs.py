@@ -1,13 +1,25 @@
 """What a device plans for the jobs it hears of."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import pytest
 
 from edge_agent.calibration import Calibration, Measured
 from edge_agent.failures import Failures
 from edge_agent.jobs import KnownJobs
-from wire.messages import AdapterRef, BaseRef, JobKnobs, ModelShape, RoundAnnounce
+from wire.errors import TooLargeError
+from wire.messages import (
+    AdapterRef,
+    BaseRef,
+    DeviceInfo,
+    JobKnobs,
+    ModelShape,
+    RoundAnnounce,
+    decode,
+    encode,
+)
 
 SHAPE = ModelShape(
     model_type="llama", hidden_size=128, layers=4, mlp_size=344, heads=4, kv_heads=4, head_dim=32,
@@ -70,6 +82,43 @@ def test_a_rung_that_ran_out_of_memory_is_not_planned_again(tmp_path: Path) -> N
     assert max(line.predicted_peak_bytes for line in fitting) < first.predicted_peak_bytes
     jobs.lower("notes", first)  # told twice, or of a higher line: nothing rises again
     assert jobs.plan(CALIBRATION)["notes"] == second
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"knobs": msgspec.structs.replace(ANNOUNCE.knobs, batch=-16)},
+        {"knobs": msgspec.structs.replace(ANNOUNCE.knobs, seq_len=10**40)},
+        {"base": msgspec.structs.replace(ANNOUNCE.base, shape=msgspec.structs.replace(
+            SHAPE, layers=2**62, hidden_size=2**62))},
+    ],
+    ids=["negative", "large", "model"],
+)  # fmt: skip
+def test_a_job_of_impossible_numbers_leaves_the_others_their_plans(
+    tmp_path: Path, odd: dict[str, Any]
+) -> None:
+    jobs = known(tmp_path, 2_000_000_000)
+    jobs.learn(msgspec.structs.replace(ANNOUNCE, job="odd", **odd))
+    jobs.learn(ANNOUNCE)
+    plans = jobs.plan(CALIBRATION)
+    assert plans["notes"].role == "lora"
+    info = DeviceInfo(
+        session="s", ts=0, agent_version="0", wire_version=1, machine="m", cores=1,
+        memory_limit_bytes=1, memory_reason="r", codecs=["raw"], plans=plans,
+    )  # fmt: skip
+    assert decode(encode(info), DeviceInfo).plans == plans  # the hub takes it
+
+
+def test_more_jobs_than_a_device_can_tell_of_are_not_remembered(tmp_path: Path) -> None:
+    jobs = known(tmp_path, 2_000_000_000)
+    for number in range(64):
+        jobs.learn(msgspec.structs.replace(ANNOUNCE, job=f"job{number}"))
+    with pytest.raises(TooLargeError, match="64 jobs"):
+        jobs.learn(ANNOUNCE)
+    assert len(jobs.active) == 64
+    jobs.learn(msgspec.structs.replace(ANNOUNCE, job="job7", phase="done"))
+    assert jobs.learn(ANNOUNCE)
+    assert "notes" in jobs.active
 
 
 def test_a_job_that_is_over_is_forgotten_and_its_adapter_no_longer_gathered(tmp_path: Path) -> None:

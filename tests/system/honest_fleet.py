@@ -52,20 +52,24 @@ class Fleet:
             deliver(device, offer)
         self.served.add(offer.task)
 
+    def serve(self, *, only: Sequence[str] = ()) -> None:
+        """Serve every offer that is here by now."""
+        for one in list(self.all.values()):
+            if only and one.id not in only:
+                continue
+            one.pump(0.02)
+            for offer in list(one.offers):
+                one.offers.remove(offer)
+                if offer.task not in self.served:
+                    self.work(one, offer)
+
     def finish(
         self, hub: HubProcess, job: str, *, only: Sequence[str] = (), timeout_s: float = 60.0
     ) -> JobDetail:
         """Serve every offer until the job has ended; return it."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
-            for one in list(self.all.values()):
-                if only and one.id not in only:
-                    continue
-                one.pump(0.02)
-                for offer in list(one.offers):
-                    one.offers.remove(offer)
-                    if offer.task not in self.served:
-                        self.work(one, offer)
+            self.serve(only=only)
             detail = hub.job(job)
             if detail.summary.phase in ENDED:
                 return detail

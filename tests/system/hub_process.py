@@ -60,6 +60,12 @@ class HubProcess:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise RuntimeError("the hub was not started")
+        return self._process.pid
+
     def start(self) -> None:
         script = Path(sys.executable).with_name("lorikeet-hub")
         with self._log.open("ab") as log:

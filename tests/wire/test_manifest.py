@@ -199,3 +199,27 @@ def test_what_no_receiver_would_take_is_not_written() -> None:
 def test_a_newer_hub_may_add_a_field() -> None:
     document = as_json() | {"kind": "soft"}
     assert AdapterManifest.decode(zlib.compress(json.dumps(document).encode())) == sample()
+
+
+def test_parts_larger_than_their_tensors_are_refused() -> None:
+    """Rank 8 of (64, 96): 1280 numbers, 5120 bytes raw; nobody makes room for 64 GiB."""
+    document = as_json()
+    document["parts"][0]["size_bytes"] = 2**36
+    with pytest.raises(TooLargeError, match="lora parts have 68719476736 bytes"):
+        AdapterManifest.decode(zlib.compress(json.dumps(document).encode()))
+
+
+def test_many_slices_do_not_claim_more_than_all_tensors_take() -> None:
+    document = as_json()
+    slices = [document["parts"][0] | {"slice": number} for number in range(4096)]
+    document["parts"] = slices
+    with pytest.raises(TooLargeError, match="can't take more"):
+        AdapterManifest.decode(zlib.compress(json.dumps(document).encode()))
+
+
+def test_a_difference_larger_than_its_tensors_is_refused() -> None:
+    document = as_json()
+    change = {"to": "e" * 64, "sha256": "f" * 64, "size_bytes": 2**30, "codec": "entropy"}
+    document["parts"][1]["difference"] = change
+    with pytest.raises(TooLargeError, match="prompt parts have 1073741824 bytes"):
+        AdapterManifest.decode(zlib.compress(json.dumps(document).encode()))

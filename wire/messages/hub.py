@@ -1,9 +1,10 @@
 """What the hub tells everybody: its own state, and each job's round."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
+from wire.manifest import MAX_MANIFEST_BYTES
 from wire.messages.contract import Message
 from wire.messages.plan import JobKnobs, ModelShape
 
@@ -39,7 +40,8 @@ class AdapterRef(msgspec.Struct, frozen=True, kw_only=True):
     """The manifest of a published adapter; `wire.manifest.AdapterManifest` is its content."""
 
     sha256: str
-    size_bytes: int
+    # It is read into memory whole, so a device gathers no larger one.
+    size_bytes: Annotated[int, msgspec.Meta(ge=1, le=MAX_MANIFEST_BYTES)]
 
 
 class RoundAnnounce(Message, frozen=True, kw_only=True):

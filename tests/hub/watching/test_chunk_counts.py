@@ -9,7 +9,7 @@ BLOB = "6f1c2a9e"
 
 
 def chunk(index: int = 0, size_bytes: int = 65_536, key: str = BLOB) -> Chunk:
-    return Chunk(bytes.fromhex(key) * 2, index, index * 65_536, bytes(size_bytes))
+    return Chunk(bytes.fromhex(key) * 2, index, index * 65_536, bytes(size_bytes), 0)
 
 
 def test_a_blob_is_told_once_after_a_second_of_quiet() -> None:

@@ -51,7 +51,7 @@ def test_a_reply_is_told_with_what_it_answers() -> None:
         (request("take"), take(), "my.notes"),
         (REPLY, ACCEPTED, "my.notes"),
         (REPLY, Accepted(re="other", session="s"), None),
-        (Route("upload_chunk", device="ward.2"), Chunk(bytes(8), 0, 0, b""), "my.notes"),
+        (Route("upload_chunk", device="ward.2"), Chunk(bytes(8), 0, 0, b"", 0), "my.notes"),
         (Route("upload_chunk", device="ward.2"), Chunk(b"k" * 8, 0, 0, b"", 0), None),
         (Route("telemetry", device="ward.2"),
          Telemetry(session="s", ts=1, supervisor_rss_bytes=1,

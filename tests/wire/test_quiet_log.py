@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from hub.quiet_log import MAX_SUBJECTS, PAUSE_S, QuietLog
+from wire.quiet_log import MAX_SUBJECTS, PAUSE_S, Printable, QuietLog
 
 
 class Clock:
@@ -29,6 +29,18 @@ def test_a_repeated_message_is_counted_and_not_repeated(caplog: pytest.LogCaptur
     assert lines(caplog)[1:] == ["nonsense (499 more like this)"]
 
 
+def test_the_trace_of_an_error_is_logged_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    quiet = QuietLog(logging.getLogger("test"), Clock())
+    for _ in range(3):
+        try:
+            raise KeyError("round")
+        except KeyError as error:
+            quiet.warn("cam-7", "could not be handled", error)
+    assert lines(caplog) == ["could not be handled"]
+    assert "in test_the_trace_of_an_error_is_logged_with_it" in caplog.text
+    assert "KeyError: 'round'" in caplog.text
+
+
 def test_subjects_do_not_silence_one_another(caplog: pytest.LogCaptureFixture) -> None:
     quiet = QuietLog(logging.getLogger("test"), Clock())
     quiet.warn("a", "one")
@@ -48,3 +60,17 @@ def test_a_message_can_not_write_lines_of_its_own(caplog: pytest.LogCaptureFixtu
     [line] = lines(caplog)
     assert "\n" not in line
     assert len(line) < 400
+
+
+def test_what_a_peer_says_forges_no_lines(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.handler.addFilter(Printable())
+    logging.getLogger("test").warning("cancelled: %s", "no\n12:00:00 ERROR all is lost\x00")
+    assert caplog.text.splitlines()[-1].endswith("cancelled: no?12:00:00 ERROR all is lost?")
+
+
+def test_what_is_no_trouble_is_noted_once_as_well(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    quiet = QuietLog(logging.getLogger("test"), Clock())
+    quiet.note("cam-7", "here")
+    quiet.note("cam-7", "here again")
+    assert [(one.levelname, one.getMessage()) for one in caplog.records] == [("INFO", "here")]
