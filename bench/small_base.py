@@ -5,9 +5,11 @@ LoRA on all linear layers 10,240 a rank, so 163,840 at rank 16 (655,360 bytes in
 tokens are bytes; the vocabulary's other half is never met.
 """
 
+import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -51,12 +53,13 @@ class SmallBases:
         say(f"training {name}")
         began = time.monotonic()
         # A name of its own until it is whole, so that what was cut off is never used.
-        unfinished = path.with_name(f"{name}.unfinished")
+        unfinished = path.with_name(f"{name}.{os.getpid()}.unfinished")
         command = [sys.executable, "-m", "hub.demo.base", "--out", str(unfinished)]
         command += ["--recipe", msgspec.json.encode(recipe).decode(), "--seconds", "900"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise BenchError(f"{name} could not be trained: {done.stderr[-400:]}")
-        unfinished.rename(path)
+        with suppress(FileExistsError):  # another run was quicker
+            unfinished.rename(path)
         say(f"trained {name} in {time.monotonic() - began:.0f} s: {done.stdout.splitlines()[-1]}")
         return path

@@ -90,8 +90,9 @@ def main() -> int:
     # What Ctrl-C ends in good order, kill must, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     say(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    bases = Path(tempfile.gettempdir()) / "lorikeet-bench-bases"
     folder = Path(tempfile.mkdtemp(prefix="lorikeet-bench-"))
+    kept = Path(tempfile.gettempdir()) / "lorikeet-bench-bases"
+    bases = kept if arguments.keep else folder / "bases"  # never another run's
     try:
         rows = measure(
             folder, SmallBases(bases), quick=arguments.quick, wanted=arguments.part or PARTS
@@ -103,7 +104,6 @@ def main() -> int:
             say(f"kept: {folder} and {bases}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
-            shutil.rmtree(bases, ignore_errors=True)
     show("The wire", rows, as_json=arguments.json)
     say(f"load of the machine: {os.getloadavg()[0]:.1f}")
     return exit_code(rows)
