@@ -6,10 +6,10 @@ tokens are bytes; the vocabulary's other half is never met.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -59,7 +59,11 @@ class SmallBases:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise BenchError(f"{name} could not be trained: {done.stderr[-400:]}")
-        with suppress(FileExistsError):  # another run was quicker
+        try:
             unfinished.rename(path)
+        except OSError:
+            shutil.rmtree(unfinished)
+            if not path.exists():  # else another run was quicker
+                raise
         say(f"trained {name} in {time.monotonic() - began:.0f} s: {done.stdout.splitlines()[-1]}")
         return path
