@@ -17,12 +17,12 @@ from edge_agent.collect import Collector
 from edge_agent.metering import Limits, Metering
 from edge_agent.upload import Uploads, chunk_packet_bytes
 from hub.fleet.sessions import Sessions
-from hub.quiet_log import QuietLog
 from hub.rounds.broadcast import Broadcast
 from hub.rounds.reception import Reception
 from wire.blobs import BlobStore
 from wire.link import Connected, Link, Received, bounded
 from wire.messages import BlobFin, BlobGet, BlobInit, Message, Reply, encode, parse
+from wire.quiet_log import QuietLog
 from wire.topics import Topics
 
 FLEET = "pair"

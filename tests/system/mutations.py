@@ -1,5 +1,6 @@
 """Messages that nobody would send, made of random bytes and of those that somebody did send."""
 
+import copy
 import json
 import random
 import string
@@ -86,4 +87,4 @@ class Mutations:
         elif isinstance(value, int) and chance.random() < 0.5:
             document[name] = value + chance.choice((-1, 1, 2**31, -(2**31)))
         else:
-            document[name] = chance.choice(_ODD)
+            document[name] = copy.deepcopy(chance.choice(_ODD))  # it may be changed next

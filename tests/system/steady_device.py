@@ -13,6 +13,7 @@ from edge_agent.collect import Collector
 from tests.scripted_device import TIMEOUT_S, ScriptedDevice
 from tests.system.hub_process import FLEET
 from wire.blobs import BlobStore
+from wire.chunk_hashes import list_of
 from wire.errors import MalformedError
 from wire.link import Connected, Received
 from wire.manifest import AdapterManifest
@@ -158,7 +159,13 @@ class SteadyDevice(ScriptedDevice):
                 for first, count in reply.missing:
                     for index in range(first, first + min(count, reply.window)):
                         self.send_chunk(sha256, index, blob)
-                reply = self.ask(BlobFin(id=self.number(), **about))
+                if reply.wrong:
+                    hashes = list_of(blob)
+                    reply = self.ask(
+                        BlobInit(id=self.number(), size_bytes=len(blob), hashes=hashes, **about)
+                    )
+                else:
+                    reply = self.ask(BlobFin(id=self.number(), **about))
             if isinstance(reply, Accepted):
                 return reply
         raise TimeoutError(f"{self.id}: the update of {offer.task} was not accepted: {reply}")
