@@ -12,7 +12,7 @@ import os
 import time
 import uuid
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -95,6 +95,18 @@ class BlobStore:
                 file.write(data)
                 self._adopt(place, file, sha256)
         return sha256
+
+    @contextlib.contextmanager
+    def draft(self, write: Callable[[BinaryIO], None]) -> Iterator[Path]:
+        """Give a file that is no blob yet, for `put_file` or to be dropped when the context ends.
+
+        Args:
+            write: is given the file, and may write to it from its beginning on.
+        """
+        with self._temporary() as (place, file):
+            write(file)
+            file.flush()
+            yield place
 
     def put_file(self, source: Path) -> str:
         """Store a copy of a file; return its sha256 once the copy is on disk.

@@ -1,12 +1,12 @@
 """The next global adapter from the updates of a round, one layer at a time.
 
-Updates rest on disk. For each layer, in sorted order, just that layer is read from each update, in
-device-id order, so that neither memory nor the result depends on how many there are or who came
-first.
+Updates rest on disk. A layer is combined when it is asked for: just that one is read from each
+update, in device-id order, so that neither memory nor the result depends on how many updates or
+layers there are or who came first.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +22,7 @@ from hub.aggregation.contract import (
     ProductRule,
     VectorUpdate,
 )
+from hub.aggregation.layers import Layers
 from wire.manifest import AdapterManifest
 from wire.tensors import PackedFile
 
@@ -33,17 +34,18 @@ KEPT_OPEN = 64
 class Combined:
     """The new global adapter's tensors. A part is None when nobody contributed to it."""
 
-    lora: dict[str, Array] | None
+    lora: Layers | None
     prompt: dict[str, Array] | None
 
 
+@contextmanager
 def combine(
     current: GlobalAdapter,
     contributions: Sequence[Contribution],
     product: ProductRule,
     factor: FactorRule,
-) -> Combined:
-    """Combine a round's updates; the inputs are not changed.
+) -> Iterator[Combined]:
+    """Give a round's updates combined, as long as the context lasts; the inputs are not changed.
 
     Args:
         current: the published adapter, as the devices decoded it.
@@ -53,7 +55,7 @@ def combine(
 
     Raises:
         AggregationError: a device contributed twice, or to a part that the adapter lacks.
-        wire.errors.MalformedError: a blob isn't what was accepted.
+        wire.errors.MalformedError: a blob isn't what was accepted; also when a layer is read.
     """
     ordered = sorted(contributions, key=lambda one: (one.kind, one.device))
     for first, second in pairwise(ordered):
@@ -63,25 +65,29 @@ def combine(
             )
     lora = [one for one in ordered if one.kind == "lora"]
     prompt = [one for one in ordered if one.kind == "prompt"]
-    return Combined(
-        lora=_combine_lora(current, lora, product) if lora else None,
-        prompt=_combine_prompt(current, prompt, factor) if prompt else None,
-    )
+    with ExitStack() as stack:
+        yield Combined(
+            lora=_combine_lora(current, lora, product, stack) if lora else None,
+            prompt=_combine_prompt(current, prompt, factor) if prompt else None,
+        )
 
 
 def _combine_lora(
-    current: GlobalAdapter, contributions: list[Contribution], rule: ProductRule
-) -> dict[str, Array]:
+    current: GlobalAdapter,
+    contributions: list[Contribution],
+    rule: ProductRule,
+    stack: ExitStack,
+) -> Layers:
     if current.lora is None:
         raise AggregationError("there are LoRA updates, but the global adapter has no LoRA part.")
-    manifest = current.manifest
-    tensors: dict[str, Array] = {}
-    with _Factors(manifest) as factors:
-        for target in sorted(manifest.shapes):
-            whole = factors.read(current.lora, manifest.rank, target)
-            combined = rule.combine(whole, _layer(contributions, factors, manifest.rank, target))
-            tensors[f"{target}.lora_A"], tensors[f"{target}.lora_B"] = combined.a, combined.b
-    return tensors
+    manifest, path = current.manifest, current.lora
+    factors = stack.enter_context(_Factors(manifest))
+
+    def combined(target: str) -> Factors:
+        whole = factors.read(path, manifest.rank, target)
+        return rule.combine(whole, _layer(contributions, factors, manifest.rank, target))
+
+    return Layers(manifest.expected_lora(manifest.rank), combined)
 
 
 def _layer(

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hub.aggregation.basis import complete, seed_of
-from hub.aggregation.contract import Array
+from hub.aggregation.contract import Array, Factors
+from hub.aggregation.layers import Layers
 from wire.manifest import AdapterManifest
 
 #: Standard deviation of the first soft prompt: `initializer_range` of the Llama family.
@@ -21,7 +22,7 @@ PROMPT_STD = 0.02
 FEW_INPUTS = 64
 
 
-def lora_start(manifest: AdapterManifest, seed: int) -> dict[str, Array]:
+def lora_start(manifest: AdapterManifest, seed: int) -> Layers:
     """Return the first factors of every target, by tensor name.
 
     Args:
@@ -32,12 +33,14 @@ def lora_start(manifest: AdapterManifest, seed: int) -> dict[str, Array]:
         ``lora_A`` (R, in) with rows of unit norm, orthogonal or nearly so as long as R <= in;
         ``lora_B`` (out, R) of zeros.
     """
-    tensors: dict[str, Array] = {}
-    for target, shape in sorted(manifest.shapes.items()):
+
+    def fresh(target: str) -> Factors:
+        shape = manifest.shapes[target]
         rows = _directions(manifest.rank, shape.inputs, seed_of(seed, target))
-        tensors[f"{target}.lora_A"] = rows.astype(np.float32)
-        tensors[f"{target}.lora_B"] = np.zeros((shape.outputs, manifest.rank), dtype=np.float32)
-    return tensors
+        b = np.zeros((shape.outputs, manifest.rank), dtype=np.float32)
+        return Factors(rows.astype(np.float32), b)
+
+    return Layers(manifest.expected_lora(manifest.rank), fresh)
 
 
 def _directions(rank: int, width: int, seed: int) -> NDArray[np.float64]:

@@ -6,31 +6,45 @@ stands beside it for devices that hold no older version. The last few versions a
 that comes late refers to one of them.
 """
 
-import io
-from collections.abc import Iterator, Mapping, Sequence
+import filecmp
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import prod
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
 from hub.aggregation.alignment import aligned
 from hub.aggregation.combine import Combined
 from hub.aggregation.contract import Array, Factors, GlobalAdapter
+from hub.aggregation.layers import Layers
 from hub.aggregation.start import lora_start, prompt_start
 from hub.export.peft_folder import export_peft
 from hub.scheduling.codec_choice import choose_codec
 from wire.blobs import BlobStore
-from wire.chunk_hashes import list_of
+from wire.chunk_hashes import list_of_file
 from wire.codecs import by_name, catalogue
 from wire.codecs.contract import Shape
 from wire.errors import MalformedError
 from wire.frames import follow
 from wire.manifest import AdapterManifest, AdapterPart, BlobName, Difference
-from wire.tensors import PackedFile, pack
+from wire.tensors import PackedFile, write_packed
 
 #: Of whole adapters: devices compute from the decoded one, so its rounding is no error between us.
 WHOLE_CODEC = "bf16"
 #: Codecs that a job may name for whole adapters, too. Others would coarsen an adapter, not a step.
 _WHOLE = ("bf16", "raw")
+
+
+class Few(dict[str, Array]):
+    """Tensors that are in memory anyway: a prompt."""
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        return {name: tensor.shape for name, tensor in self.items()}
+
+
+Tensors = Layers | Few
 
 
 class Adapters:
@@ -55,7 +69,7 @@ class Adapters:
         if manifest.shapes:
             parts.append(self._first("lora", lora_start(manifest, seed), codec))
         if manifest.tokens:
-            parts.append(self._first("prompt", prompt_start(manifest, seed), codec))
+            parts.append(self._first("prompt", Few(prompt_start(manifest, seed)), codec))
         return self._put(msgspec.structs.replace(manifest, parts=parts))
 
     def advance(
@@ -72,7 +86,8 @@ class Adapters:
         """
         parts = []
         for old in start.manifest.parts:
-            new = combined.lora if old.name == "lora" else combined.prompt
+            prompt = None if combined.prompt is None else Few(combined.prompt)
+            new = combined.lora if old.name == "lora" else prompt
             parts.append(old if new is None else self._next(start, old, new, round_, codec))
         previous = BlobName(sha256=before, size_bytes=self._path(before).stat().st_size)
         return self._put(
@@ -142,71 +157,78 @@ class Adapters:
             raise MalformedError(f"blob {sha256[:12]} is not in the store; was it deleted?")
         return path
 
-    def _first(self, name: str, tensors: Mapping[str, Array], codec: str) -> AdapterPart:
+    def _first(self, name: str, tensors: Tensors, codec: str) -> AdapterPart:
         """Store a part's start: entropy-coded, if the whole codec keeps no more than that."""
+        draft = self._store.draft
         if codec != "raw":
-            packed = pack(tensors, by_name("entropy"), seed=0)
-            whole = pack(tensors, by_name(WHOLE_CODEC), seed=0)
-            shapes = {key: tensor.shape for key, tensor in tensors.items()}
-            if _followed(packed, [], shapes) == whole:
-                return self._part(name, packed, "entropy")
+            with draft(_packed(tensors, "entropy")) as packed:
+                rounded, whole = (
+                    _followed(packed, [], tensors.shapes),
+                    _packed(tensors, WHOLE_CODEC),
+                )
+                with draft(rounded) as one, draft(whole) as other:
+                    if filecmp.cmp(one, other, shallow=False):
+                        return self._part(name, packed, "entropy")
         return self._whole(name, tensors, codec)
 
-    def _whole(self, name: str, tensors: Mapping[str, Array], codec: str) -> AdapterPart:
+    def _whole(self, name: str, tensors: Tensors, codec: str) -> AdapterPart:
         """Store a part as a whole."""
         kind = codec if codec in _WHOLE else WHOLE_CODEC
-        return self._part(name, pack(tensors, by_name(kind), seed=0), kind)
+        with self._store.draft(_packed(tensors, kind)) as packed:
+            return self._part(name, packed, kind)
 
     def _next(
-        self,
-        start: GlobalAdapter,
-        old: AdapterPart,
-        new: Mapping[str, Array],
-        round_: int,
-        codec: str,
+        self, start: GlobalAdapter, old: AdapterPart, new: Tensors, round_: int, codec: str
     ) -> AdapterPart:
         """Store what a part has become: as a difference, if that is the smaller way."""
+        if codec == "raw":
+            return self._whole(old.name, new, codec)
         expected = start.manifest.expected(old)
         path = self._path(old.sha256)
-        with PackedFile.open(path, expected) as packed:
-            before = {name: packed.get(name) for name in packed.names()}
-        kind = _difference_codec(codec, sum(tensor.size for tensor in before.values()))
-        turned = _aligned(new, before)
-        changes = {name: turned[name] - before[name] for name in before}
-        del turned
-        difference = pack(changes, by_name(kind), seed=round_)
-        whole = _followed(path, [difference], expected)
-        if codec == "raw" or len(difference) >= len(whole):
-            return self._whole(old.name, new, codec)
-        part = self._part(old.name, whole, WHOLE_CODEC)
-        named = Difference(
-            to=old.sha256,
-            sha256=self._store.put(difference),
-            size_bytes=len(difference),
-            codec=kind,
-            hashes=list_of(difference),
-        )
-        return msgspec.structs.replace(part, difference=named)
+        kind = _difference_codec(codec, sum(prod(shape) for shape in expected.values()))
+        with PackedFile.open(path, expected) as before:
+            changed = _packed(_changes(new, before), kind, round_)
+            with (
+                self._store.draft(changed) as difference,
+                self._store.draft(_followed(path, [difference], expected)) as whole,
+            ):
+                size_bytes = difference.stat().st_size
+                if size_bytes < whole.stat().st_size:
+                    named = Difference(
+                        to=old.sha256,
+                        sha256=self._store.put_file(difference),
+                        size_bytes=size_bytes,
+                        codec=kind,
+                        hashes=list_of_file(difference),
+                    )
+                    part = self._part(old.name, whole, WHOLE_CODEC)
+                    return msgspec.structs.replace(part, difference=named)
+        return self._whole(old.name, new, codec)
 
-    def _part(self, name: str, packed: bytes, codec: str) -> AdapterPart:
+    def _part(self, name: str, path: Path, codec: str) -> AdapterPart:
+        """Store a file as a part."""
         return AdapterPart(
             name="lora" if name == "lora" else "prompt",
-            sha256=self._store.put(packed),
-            size_bytes=len(packed),
+            sha256=self._store.put_file(path),
+            size_bytes=path.stat().st_size,
             codec=codec,
-            hashes=list_of(packed),
+            hashes=list_of_file(path),
         )
 
     def _put(self, manifest: AdapterManifest) -> str:
         return self._store.put(manifest.encode())
 
 
+def _packed(tensors: Tensors, codec: str, seed: int = 0) -> Callable[[BinaryIO], None]:
+    """Return what writes tensors, one at a time."""
+    kind = by_name(codec)
+    return lambda file: write_packed(file, tensors.shapes, tensors.__getitem__, kind, seed)
+
+
 def _followed(
-    whole: Path | bytes, differences: Sequence[bytes], expected: Mapping[str, Shape]
-) -> bytes:
-    file = io.BytesIO()
-    follow(file, whole, differences, expected, WHOLE_CODEC)
-    return file.getvalue()
+    whole: Path, differences: Sequence[Path], expected: Mapping[str, Shape]
+) -> Callable[[BinaryIO], None]:
+    return lambda file: follow(file, whole, differences, expected, WHOLE_CODEC)
 
 
 def _difference_codec(codec: str, numbers: int) -> str:
@@ -215,12 +237,14 @@ def _difference_codec(codec: str, numbers: int) -> str:
     return chosen or WHOLE_CODEC
 
 
-def _aligned(new: Mapping[str, Array], before: Mapping[str, Array]) -> dict[str, Array]:
-    """Return factors in the basis that is nearest to the one before; a prompt stays as it is."""
-    turned = dict(new)
-    for name in before:
-        if name.endswith(".lora_A"):
-            other = name[: -len("A")] + "B"
-            found = aligned(Factors(new[name], new[other]), Factors(before[name], before[other]))
-            turned[name], turned[other] = found.a, found.b
-    return turned
+def _changes(new: Tensors, before: PackedFile) -> Tensors:
+    """Return what changed; factors are taken in the basis that is nearest to the one before."""
+    if not isinstance(new, Layers):
+        return Few({name: new[name] - before.get(name) for name in before.names()})
+
+    def changed(target: str) -> Factors:
+        old = Factors(before.get(f"{target}.lora_A"), before.get(f"{target}.lora_B"))
+        turned = aligned(new.factors(target), old)
+        return Factors(turned.a - old.a, turned.b - old.b)
+
+    return Layers(new.shapes, changed)

@@ -51,8 +51,8 @@ def combine_round(
         _contribution(blobs, adapters, action, update, weight)
         for update, weight in zip(action.updates, weights, strict=True)
     ]
-    combined = combine(start, contributions, product_rule(rule), factor_rule("mean"))
-    manifest = adapters.advance(action.start, start, combined, action.round, codec)
+    with combine(start, contributions, product_rule(rule), factor_rule("mean")) as combined:
+        manifest = adapters.advance(action.start, start, combined, action.round, codec)
     record = {f"weight.{u.device}": w for u, w in zip(action.updates, weights, strict=True)}
     return manifest, record
 

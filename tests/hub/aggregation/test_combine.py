@@ -4,11 +4,12 @@ import tracemalloc
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from hub.aggregation.combine import Combined, combine
+from hub.aggregation.combine import combine
 from hub.aggregation.contract import (
     AggregationError,
     Array,
@@ -16,6 +17,7 @@ from hub.aggregation.contract import (
     Factors,
     FactorsUpdate,
     GlobalAdapter,
+    ProductRule,
 )
 from hub.aggregation.rules import factor_rule, product_rule
 from wire.errors import MalformedError
@@ -31,8 +33,18 @@ def array(rows: object) -> Array:
     return np.array(rows, dtype=np.float32)
 
 
-def run(current: GlobalAdapter, contributions: list[Contribution]) -> Combined:
-    return combine(current, contributions, STACK, MEAN)
+class Outcome(NamedTuple):
+    """All that was combined, read."""
+
+    lora: dict[str, Array] | None
+    prompt: dict[str, Array] | None
+
+
+def run(
+    current: GlobalAdapter, contributions: list[Contribution], rule: ProductRule = STACK
+) -> Outcome:
+    with combine(current, contributions, rule, MEAN) as found:
+        return Outcome(None if found.lora is None else dict(found.lora), found.prompt)
 
 
 @pytest.fixture
@@ -55,7 +67,7 @@ def delta(rank: int, q_b: object, k_b: object) -> dict[str, Array]:
     return {"q.lora_A": zero, "q.lora_B": array(q_b), "k.lora_A": zero, "k.lora_B": array(k_b)}
 
 
-def product(combined: Combined, target: str) -> Array:
+def product(combined: Outcome, target: str) -> Array:
     assert combined.lora is not None
     whole: Array = combined.lora[f"{target}.lora_B"] @ combined.lora[f"{target}.lora_A"]
     return whole
@@ -98,7 +110,7 @@ def test_a_part_without_updates_stays(current: GlobalAdapter, write: Write) -> N
     lora = Contribution("dev", "lora", 1, write("x", delta(1, [[1]] * 3, [[0]] * 3)), rank=1)
     assert run(current, [prompt]).lora is None
     assert run(current, [lora]).prompt is None
-    assert run(current, []) == Combined(lora=None, prompt=None)
+    assert run(current, []) == Outcome(lora=None, prompt=None)
 
 
 def test_the_result_has_the_tensors_of_the_manifest(current: GlobalAdapter, write: Write) -> None:
@@ -128,7 +140,7 @@ def test_a_rule_sees_each_layer_in_order_of_device_ids(
     blob = write("x", delta(1, [[1]] * 3, [[0]] * 3))
     arrived = [Contribution(f"dev-{k}", "lora", k, blob, rank=1) for k in (3, 1, 2)]
     rule = Recorder()
-    combine(current, arrived, rule, MEAN)
+    run(current, arrived, rule)
     assert rule.seen == [1, 2, 3, 1, 2, 3]
 
 

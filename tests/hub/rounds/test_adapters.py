@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from hub.aggregation.combine import Combined
+from hub.aggregation.contract import Factors
+from hub.aggregation.layers import Layers
 from hub.rounds.adapters import Adapters
 from wire.blobs import BlobStore
 from wire.frames import follow
@@ -48,7 +50,11 @@ class Job:
             moved[f"{target}.lora_A"] = turn @ moved[f"{target}.lora_A"]
             moved[f"{target}.lora_B"] = moved[f"{target}.lora_B"] @ turn.T
         lora = {name: value for name, value in moved.items() if name != "prompt"}
-        combined = Combined(lora=lora, prompt={"prompt": moved["prompt"]})
+        layers = Layers(
+            {name: value.shape for name, value in lora.items()},
+            lambda target: Factors(lora[f"{target}.lora_A"], lora[f"{target}.lora_B"]),
+        )
+        combined = Combined(lora=layers, prompt={"prompt": moved["prompt"]})
         round_ = len(self.versions)
         self.versions.append(
             self.adapters.advance(self.versions[-1], start, combined, round_, self.codec)
