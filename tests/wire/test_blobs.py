@@ -554,3 +554,19 @@ def test_temporary_files_of_a_crash_are_removed_but_not_those_in_use(tmp_path: P
     BlobStore(tmp_path)
     assert not old.exists()
     assert new.exists()
+
+
+def test_a_draft_is_no_blob_until_it_is_put(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    with store.draft(lambda file: file.write(b"words")) as draft:
+        assert store.all() == []
+        kept = store.put_file(draft)
+    assert store.all() == [kept]
+    assert not draft.exists()
+    with pytest.raises(OSError, match="no"), store.draft(lambda _: _raise(OSError("no"))):
+        pass
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def _raise(error: Exception) -> None:
+    raise error
