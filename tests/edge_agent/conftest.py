@@ -146,7 +146,7 @@ def make_adapter(tmp_path: Path) -> Callable[..., SavedAdapter]:
                     name=name, slice=index, sha256=sha256, size_bytes=len(data), codec="raw"
                 )
             )
-        manifest = msgspec.structs.replace(empty, parts=parts)
+        manifest = AdapterManifest.decode(msgspec.structs.replace(empty, parts=parts).encode())
         path = tmp_path / "manifest.json"
         path.write_bytes(manifest.encode())
         return SavedAdapter(manifest, path, files, tensors)

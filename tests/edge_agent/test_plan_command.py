@@ -107,10 +107,10 @@ def test_the_table_shows_every_rung_and_the_one_that_is_taken(command: Command) 
     # The base alone, two bytes for each of 1.1 billion numbers, is too much for the first two.
     assert first["resident"][-1] == first["checkpointed"][-1] == "short"
     assert [row[-1] for row in rows if row[1] == "infer"] == ["yes"]
-    # Two bytes for each number of the factors: 25.2 MB with the rank of 16 that is the default.
-    assert f"{2 * 16 * 22 * SIDES / MB:.3g}" == "25.2"
+    # 1.25 bits for each number of the factors: 1.97 MB with the rank of 16 that is the default.
+    assert f"{1.25 / 8 * 16 * 22 * SIDES / MB:.3g}" == "1.97"
     assert first["streamed"][2:5] == ["16", "4", "256"]
-    assert "25.2 MB 25.2 MB" in " ".join(first["streamed"])
+    assert "1.97 MB 1.97 MB" in " ".join(first["streamed"])
     assert "takes streamed: " in done.stdout
 
 
@@ -199,7 +199,7 @@ def test_the_options_set_the_job_s_sizes_and_floors(plan: Callable[..., dict[str
     ]
     assert sizes == [(8, 2, 64), (4, 2, 64)]
     prompt = next(line for line in lines if line["rung"] == "prompt")
-    assert prompt["bytes_up"] == 4 * 2048 * 4  # an update this small is sent as float32
+    assert prompt["bytes_up"] == 4 * 2048 * 1.25 / 8
 
 
 def test_what_was_measured_of_the_device_is_planned_with(

@@ -123,7 +123,7 @@ def test_every_message_is_as_documented(run: Run) -> None:
     assert seen.names["Accepted"] >= 31
     for name in ("HubState", "RoundAnnounce", "DeviceState", "DeviceInfo", "Telemetry", "Hello"):
         assert seen.names[name], name
-    for name in ("Welcome", "Offer", "Take", "Evaluated", "BlobInit", "Credit", "BlobFin", "Chunk"):
+    for name in ("Welcome", "Offer", "Take", "Evaluated", "BlobInit", "Chunk"):
         assert seen.names[name], name
 
 

@@ -247,12 +247,13 @@ def test_any_fleet_gets_a_sound_plan_or_a_reason(
 
 
 def test_what_a_devices_user_allows_counts_as_its_link(make_job: Make, make_device: Make) -> None:
-    """100,000 numbers a rank, rank 8: bf16 takes 1.6 MB. At 250 kbit/s (31,250 bytes a second)
-    that is 51 s, above 5 % of 420 s; the link itself was never measured."""
-    free = schedule(make_job(), [make_device("a")], {}, round_=1)
-    limited = schedule(make_job(), [make_device("a", up_limit_bytes_per_s=31_250.0)], {}, round_=1)
-    assert [free.members[0].codec, limited.members[0].codec] == ["bf16", "int8"]
-    assert "slow link (31 kB/s)" in limited.members[0].reason
+    """800,000 numbers of 1.25 bits are 125 kB: 100 s at 10 kbit/s (1250 bytes a second). Of 90 %
+    of 200 s that leaves 80 s, 8 steps of 10 s; the link itself was never measured."""
+    timed = {"a": DeviceTiming(seconds_per_step=10.0)}
+    job = make_job(deadline_s=200.0)
+    free = schedule(job, [make_device("a")], timed, round_=1)
+    limited = schedule(job, [make_device("a", up_limit_bytes_per_s=1250.0)], timed, round_=1)
+    assert [free.members[0].steps, limited.members[0].steps] == [10, 8]
 
 
 def test_a_limit_above_the_measured_rate_changes_nothing(make_job: Make, make_device: Make) -> None:
