@@ -14,8 +14,8 @@ from wire.version import LORIKEET_VERSION, WIRE_VERSION
 if TYPE_CHECKING:
     from edge_agent.agent import Supervisor
 
-#: Progress is shown after so long while a task runs, then after twice as long each time: a short
-#: task is seen to move, and a long one doesn't spend an update's worth of bytes on saying so.
+#: Progress is shown after so long in each stage of a task, then after twice as long each time: a
+#: short task is seen to move, and a long one doesn't spend an update's worth of bytes on saying so.
 PROGRESS_S = 2.0
 LONGEST_PROGRESS_S = 30.0
 #: And so often where every byte counts; an hour's training else costs over a megabyte.
@@ -30,7 +30,7 @@ class Teller:
         self._next_telemetry = 0.0
         self._next_progress = 0.0
         self._pause_s = PROGRESS_S
-        self._last_task: str | None = None
+        self._last_stage: tuple[str, str] | None = None
 
     def state(self, state: State, reason: str | None = None) -> None:
         """Publish the retained state."""
@@ -73,10 +73,10 @@ class Teller:
         now = time.monotonic()
         progress = agent.tasks.progress()
         metered = agent.settings.limits.data_cap_bytes is not None
-        named = progress.task if progress is not None else None
+        stage = (progress.task, progress.stage) if progress is not None else None
         self._pause_s = min(2 * self._pause_s, LONGEST_PROGRESS_S)
-        if named != self._last_task:
-            self._last_task, self._pause_s = named, PROGRESS_S
+        if stage != self._last_stage:
+            self._last_stage, self._pause_s = stage, PROGRESS_S
         self._next_progress = now + (METERED_S if metered else self._pause_s)
         self._next_telemetry = now + agent.settings.telemetry_s
         if not agent.welcomed:
