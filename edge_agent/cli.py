@@ -1,15 +1,20 @@
 """``lorikeet-agent``: the device's command line."""
 
-import os
-import re
-import socket
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import typer
 
 from edge_agent.errors import UsageError
-from edge_agent.probe.memory import parse_size
+from edge_agent.option_values import (
+    absolute,
+    cap_bytes_of,
+    check_floors,
+    default_device,
+    default_state,
+    memory_bytes_of,
+    rate_of,
+)
 from wire.broker_profile import PROFILES, ProfileName
 from wire.broker_settings import BrokerSettings, Protocol
 
@@ -131,32 +136,32 @@ def run(  # noqa: PLR0917  (options)
     connect = BrokerSettings(
         url=broker,
         username=broker_username,
-        password_file=_path(broker_password_file),
-        ca_file=_path(broker_ca_file),
-        cert_file=_path(broker_cert_file),
-        key_file=_path(broker_key_file),
+        password_file=absolute(broker_password_file),
+        ca_file=absolute(broker_ca_file),
+        cert_file=absolute(broker_cert_file),
+        key_file=absolute(broker_key_file),
         profile=_NAMES[broker_profile],
         protocol=_PROTOCOLS[broker_protocol],
     )
     check_files(connect)
-    device = device_id or _default_device()
+    device = device_id or default_device()
     for path in data:
         if not path.exists():
             raise UsageError(f"--data is {path}; there is no such file or folder.")
-    folder = state or _default_state(device)
+    folder = state or default_state(device)
     settings = Settings(
         broker=connect,
         fleet=fleet,
         device=device,
         data=[str(path) for path in data],
         state_folder=str(folder),
-        memory_bytes=_memory_bytes(memory),
+        memory_bytes=memory_bytes_of(memory),
         threads=threads or int(cores()),
         comfort=Comfort(min_battery_percent=min_battery, max_temperature_c=max_temperature),
         limits=Limits(
-            up_bits_per_s=_rate("--up-limit", up_limit),
-            down_bits_per_s=_rate("--down-limit", down_limit),
-            data_cap_bytes=_cap_bytes(data_cap),
+            up_bits_per_s=rate_of("--up-limit", up_limit),
+            down_bits_per_s=rate_of("--down-limit", down_limit),
+            data_cap_bytes=cap_bytes_of(data_cap),
         ),
     )
     become_agent(settings, as_json=as_json)
@@ -212,7 +217,7 @@ def plan(  # noqa: PLR0917  (options)
         raise UsageError(
             f"--method is {method!r}; allowed are {LOCAL}, lora, prompt and lora+prompt."
         )
-    _check_floors(
+    check_floors(
         {
             "rank": (min_rank, rank),
             "batch": (min_batch, batch),
@@ -233,9 +238,9 @@ def plan(  # noqa: PLR0917  (options)
         PlanOptions(
             model=model,
             knobs=knobs,
-            memory_bytes=_memory_bytes(memory),
+            memory_bytes=memory_bytes_of(memory),
             threads=threads or int(cores()),
-            state=state or _default_state(_default_device()),
+            state=state or default_state(default_device()),
             every=every,
             recalibrate=recalibrate,
             as_json=as_json,
@@ -327,13 +332,13 @@ def train(  # noqa: PLR0917  (options)
         "batch": (min_batch, batch),
         "seq-len": (min_seq_len or min(32, seq_len), seq_len),
     }
-    _check_floors(floors)
+    check_floors(floors)
     become_training(
         TrainOptions(
             model=str(model),
             data=[str(path) for path in data],
             out=str(out),
-            state=str(state or _default_state(_default_device())),
+            state=str(state or default_state(default_device())),
             role=_ROLES[role],
             rung=rung,
             knobs=JobKnobs(
@@ -350,7 +355,7 @@ def train(  # noqa: PLR0917  (options)
             steps=steps,
             lr=lr or _LEARNING_RATES[role],
             seed=seed,
-            memory_bytes=_memory_bytes(memory),
+            memory_bytes=memory_bytes_of(memory),
             threads=threads or int(cores()),
             force=force,
             resume=resume,
@@ -373,58 +378,8 @@ def probe(
     """Show what this device has: memory, cores, accelerator, temperature, battery, disk, link."""
     from edge_agent.probe_command import show_probe
 
-    folder = state or _default_state(_default_device())
-    show_probe(folder, _memory_bytes(memory), as_json=as_json)
-
-
-def _check_floors(given: dict[str, tuple[int, int]]) -> None:
-    for name, (least, value) in given.items():
-        if least > value:
-            raise UsageError(f"--min-{name} is {least}; at most --{name} ({value}) is allowed.")
-
-
-def _path(path: Path | None) -> str | None:
-    return str(path.absolute()) if path is not None else None
-
-
-def _memory_bytes(memory: str | None) -> int | None:
-    try:
-        return parse_size(memory) if memory else None
-    except ValueError as error:
-        raise UsageError(f"--memory: {error}") from error
-
-
-def _rate(option: str, text: str | None) -> int | None:
-    from wire.pacing import parse_rate
-
-    try:
-        return parse_rate(text) if text else None
-    except ValueError as error:
-        raise UsageError(f"{option}: {error}") from error
-
-
-def _cap_bytes(text: str | None) -> int | None:
-    from edge_agent.data_cap import LEAST_CAP_BYTES
-
-    try:
-        cap_bytes = parse_size(text) if text else None
-    except ValueError as error:
-        raise UsageError(f"--data-cap: {error}") from error
-    if cap_bytes is not None and cap_bytes < LEAST_CAP_BYTES:
-        raise UsageError(
-            f"--data-cap is {text}; at least {LEAST_CAP_BYTES} bytes are needed: an agent that "
-            "only says each minute that it lives takes half of that."
-        )
-    return cap_bytes
-
-
-def _default_device() -> str:
-    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())
-
-
-def _default_state(device: str) -> Path:
-    home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(home) / "lorikeet" / device
+    folder = state or default_state(default_device())
+    show_probe(folder, memory_bytes_of(memory), as_json=as_json)
 
 
 def main() -> None:

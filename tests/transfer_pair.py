@@ -7,6 +7,7 @@ import logging
 import queue
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,7 +29,7 @@ from wire.topics import Topics
 FLEET = "pair"
 
 
-class _Loop:
+class _Loop(ABC):
     """One thread that owns everything, as in hub and agent."""
 
     def __init__(self) -> None:
@@ -64,11 +65,13 @@ class _Loop:
                 self.on_event(event)
             self.tick()
 
+    @abstractmethod
     def on_event(self, event: Any) -> None:
-        raise NotImplementedError
+        """Take what the link says."""
 
+    @abstractmethod
     def tick(self) -> None:
-        raise NotImplementedError
+        """Do what is due."""
 
 
 class HubSide(_Loop):
