@@ -68,6 +68,18 @@ def test_it_comes_near_the_entropy(count: int) -> None:
     assert len(encode(symbols, frequency)) <= bound
 
 
+@pytest.mark.parametrize("count", [1, 2, 2047, 2049, 6145, 20_000])
+def test_few_lanes_and_many_make_the_same_bytes(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    symbols = drawn(count, [0.6, 0.2, 0.1, 0.06, 0.04])
+    frequency = counted(symbols, 5)
+    by_symbol = encode(symbols, frequency)
+    monkeypatch.setattr("wire.rans._FEW_LANES", 0)
+    assert encode(symbols, frequency) == by_symbol
+    assert decode(by_symbol, count, frequency).tolist() == symbols.tolist()
+
+
 def test_the_bytes_are_the_same_everywhere() -> None:
     # Written down once; integers leave a machine no choice.
     symbols = (np.arange(5000) ** 2 // 7) % 5
