@@ -18,6 +18,7 @@ from edge_agent.collect import Collector
 from edge_agent.errors import RefusedError
 from edge_agent.failures import Failures
 from edge_agent.gather import Adapters
+from edge_agent.hearing import Hearing
 from edge_agent.jobs import KnownJobs
 from edge_agent.limits.enforcement import Enforcement
 from edge_agent.metering import Metering
@@ -36,6 +37,7 @@ from edge_agent.protocol import (
 )
 from edge_agent.resting import Resting
 from edge_agent.setbacks import Setbacks
+from edge_agent.slices import SliceChoice
 from edge_agent.task_run import Settings
 from edge_agent.tasks import Tasks
 from edge_agent.telling import Teller
@@ -121,7 +123,11 @@ class Supervisor:
             bounded(self.inbox),
             will=Will(self.topics.device_state(settings.device), encode(will), 1, True),
         )
-        self.adapters = Adapters(self.blobs, self.collector, self.jobs)
+        self.slices = SliceChoice(
+            self.jobs.serves, self._bytes_per_s, lambda: self.metering.left_bytes
+        )
+        self.adapters = Adapters(self.blobs, self.collector, self.jobs, self.slices)
+        self.hearing = Hearing(self.link, self.topics)
         self.peaks = Peaks(self.folder / "peaks.json")
         self.teller = Teller(self)
         self.tasks = Tasks(self)
@@ -149,7 +155,7 @@ class Supervisor:
         ):
             self.link.subscribe(topic)
         if not self.metering.pulls:
-            self.link.subscribe(self.topics.slice_chunk())
+            self.hearing.hear(None)
         self.worker.begin()
         self.link.start()
         try:
@@ -352,6 +358,8 @@ class Supervisor:
         if self.collector.tick(now):
             self._on_gathered()
         self.metering.idle(down=self.collector.idle)
+        if not self.metering.pulls:
+            self.hearing.hear(self.slices.heard(self.jobs.active))
         busy = self.tasks.current is not None
         self.worker.tick(now, busy=busy)
         self.resting.tick(now)
@@ -370,6 +378,11 @@ class Supervisor:
         """Ask once; the collector itself asks again when nothing comes."""
         request = self.asking.new_id()
         self._send(BlobGet(id=request, session=self.session, sha256=sha256, missing=missing))
+
+    def _bytes_per_s(self) -> float | None:
+        """Return what comes in a second: what the link brought, within the user's limit."""
+        rates = (self.collector.bytes_per_s, self.metering.down_bytes_per_s)
+        return min((rate for rate in rates if rate is not None), default=None)
 
     def _may_pull(self, data_bytes: int, now: float) -> bool:
         """Return whether a chunk may be asked for now; if so, it is paid for."""

@@ -8,6 +8,7 @@ device with a limit hears no broadcast: it asks for each chunk, as soon as the l
 import logging
 from collections.abc import Callable
 
+from edge_agent.arrivals import Arrivals
 from wire.blobs import BlobStore, Partial
 from wire.errors import MalformedError
 from wire.messages import Ranges
@@ -53,6 +54,12 @@ class Collector:
         self._ask = ask
         self._pull = pull
         self._wants: dict[bytes, _Want] = {}
+        self._arrivals = Arrivals()
+
+    @property
+    def bytes_per_s(self) -> float | None:
+        """What the link brought in a second while much came; None: that was never so."""
+        return self._arrivals.bytes_per_s
 
     def want(self, sha256: str, size_bytes: int, now: float, hashes: bytes = b"") -> bool:
         """Return whether the blob is here; if not, begin to gather it.
@@ -70,6 +77,8 @@ class Collector:
             return True
         key = bytes.fromhex(sha256)[:8]
         if key not in self._wants:
+            if not self._wants:
+                self._arrivals.pause()
             partial = self._store.partial(sha256, size_bytes)
             partial.expect(hashes)
             self._wants[key] = _Want(sha256, partial, now)
@@ -106,6 +115,8 @@ class Collector:
             MalformedError: not a chunk, or a damaged one.
         """
         chunk = decode_chunk(payload)
+        if self._wants:
+            self._arrivals.came(len(payload), now)
         want = self._wants.get(chunk.key)
         if want is None:
             return None

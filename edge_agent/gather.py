@@ -10,9 +10,10 @@ from edge_agent.catching_up import Way, way_to
 from edge_agent.collect import Collector
 from edge_agent.jobs import KnownJobs
 from edge_agent.protocol import Following
+from edge_agent.slices import SliceChoice
 from wire.blobs import BlobStore
 from wire.errors import WireError
-from wire.manifest import AdapterManifest, BlobName
+from wire.manifest import AdapterManifest, AdapterPart, BlobName
 from wire.messages import AdapterRef
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ class Gathered(msgspec.Struct, frozen=True):
 
     files: dict[str, str]
     following: list[Following]
+    components: int  # of LoRA, that these parts hold
 
 
 class Adapters:
@@ -43,12 +45,16 @@ class Adapters:
         blobs: where they lie.
         collector: gathers what is missing.
         jobs: whose newest adapters are wanted as soon as they are announced.
+        slices: says which parts of an adapter are wanted.
     """
 
-    def __init__(self, blobs: BlobStore, collector: Collector, jobs: KnownJobs) -> None:
+    def __init__(
+        self, blobs: BlobStore, collector: Collector, jobs: KnownJobs, slices: SliceChoice
+    ) -> None:
         self._blobs = blobs
         self._collector = collector
         self._jobs = jobs
+        self._slices = slices
         self._seen: dict[str, list[tuple[int, str]]] = {}  # by job: rounds and manifests, held
         self._whole_only: set[str] = set()  # parts that differences did not come to
         for sha256 in blobs.all():
@@ -63,7 +69,8 @@ class Adapters:
         manifest = self._manifest(reference.sha256)
         if manifest is None:
             return None
-        ways = [self._way(part.sha256, manifest) for part in manifest.parts]
+        parts = self._parts(manifest)
+        ways = [self._way(part.sha256, manifest) for part in parts]
         needed = [blob for way in ways for blob in way.blobs]
         here = [self._collector.want(one.sha256, one.size_bytes, now, one.hashes) for one in needed]
         if not all(here) or any(way.older is not None for way in ways):
@@ -75,6 +82,7 @@ class Adapters:
                 if way.held is None
             },
             following=[self._following(way) for way in ways if way.held is not None],
+            components=sum(manifest.rank_of(part) for part in parts if part.name == "lora"),
         )
 
     def distrust(self, reference: AdapterRef) -> None:
@@ -121,7 +129,8 @@ class Adapters:
         """
         for _, sha256 in reversed(seen):
             manifest = self._manifest(sha256)
-            ways = [self._way(part.sha256, manifest) for part in manifest.parts] if manifest else []
+            parts = self._parts(manifest) if manifest else []
+            ways = [self._way(part.sha256, manifest) for part in parts] if manifest else []
             if any(way.held or self._holds(way.part.sha256) for way in ways):
                 found = {blob.sha256 for way in ways for blob in way.blobs}
                 return found | {way.held for way in ways if way.held is not None}
@@ -129,11 +138,18 @@ class Adapters:
 
     def _closure(self, manifest: AdapterManifest) -> Iterator[tuple[BlobName, list[str]]]:
         """Yield each blob that leads to an adapter, and the whole part that it is added to."""
-        for part in manifest.parts:
+        for part in self._parts(manifest):
             way = self._way(part.sha256, manifest)
             base = [way.held] if way.held is not None else []
             for blob in way.blobs:
                 yield blob, base
+
+    def _parts(self, manifest: AdapterManifest) -> list[AdapterPart]:
+        def cost(part: AdapterPart) -> int:
+            blobs = self._way(part.sha256, manifest).blobs
+            return sum(one.size_bytes for one in blobs if not self._holds(one.sha256))
+
+        return self._slices.parts(manifest, cost)
 
     def _way(self, sha256: str, manifest: AdapterManifest) -> Way:
         (part,) = (one for one in manifest.parts if one.sha256 == sha256)

@@ -92,6 +92,11 @@ class KnownJobs:
     def plan_of(self, job: str) -> RungPlan | None:
         return self.plans.get(job)
 
+    def serves(self, job: str) -> bool:
+        """Whether nothing is trained here in a job: its adapter is evaluated and used."""
+        plan = self.plans.get(job)
+        return plan is not None and plan.role == "infer"
+
     def shape_of(self, job: str) -> ModelShape | None:
         known = self._announced.get(job)
         return known.base.shape if known else None

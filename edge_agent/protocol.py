@@ -54,6 +54,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True, tag="work"):
     manifest: str  # file with the adapter's manifest
     parts: dict[str, str]
     following: list[Following] = []
+    components: int = 0  # of LoRA, the leading ones, that these parts hold; 0: all
     blobs: str = ""
     data: list[str]  # files or folders of private text
     codec: str

@@ -40,6 +40,7 @@ def work_of(agent: "Supervisor", task: TaskRun, base: Path, adapter: Gathered) -
         manifest=str(agent.blobs.path(offer.adapter.sha256)),
         parts=adapter.files,
         following=adapter.following,
+        components=adapter.components,
         blobs=str(agent.blobs.folder),
         data=agent.settings.data,
         codec=offer.codec,

@@ -85,6 +85,7 @@ class Tasks:
         if line is None:
             self._take(offer, f"what is offered ran out of memory; the plan is now: {plan.reason}")
             return
+        self._agent.slices.offered(offer.job, offer.deadline_s)
         self.current = TaskRun(offer, line, time.monotonic())
         log.info("task %s: %s as %s. %s", offer.task, offer.kind, offer.role, offer.reason)
         self._take(offer, None)

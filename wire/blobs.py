@@ -103,10 +103,18 @@ class BlobStore:
         Args:
             write: is given the file, and may write to it from its beginning on.
         """
-        with self._temporary() as (place, file):
-            write(file)
-            file.flush()
-            yield place
+        with self.drafts(1, lambda files: write(files[0])) as places:
+            yield places[0]
+
+    @contextlib.contextmanager
+    def drafts(self, count: int, write: Callable[[list[BinaryIO]], None]) -> Iterator[list[Path]]:
+        """Give several such files, which are written at the same time."""
+        with contextlib.ExitStack() as stack:
+            opened = [stack.enter_context(self._temporary()) for _ in range(count)]
+            write([file for _, file in opened])
+            for _, file in opened:
+                file.flush()
+            yield [place for place, _ in opened]
 
     def put_file(self, source: Path) -> str:
         """Store a copy of a file; return its sha256 once the copy is on disk.

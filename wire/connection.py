@@ -30,6 +30,8 @@ from wire.mqtt_sizes import (
     publish_bytes,
     suback_bytes,
     subscribe_bytes,
+    unsuback_bytes,
+    unsubscribe_bytes,
 )
 from wire.outbox import MAX_QUEUED, Outbox, Traffic
 from wire.prompt_socket import acknowledge_at_once, send_at_once
@@ -166,6 +168,14 @@ class Connection:
             self._filters[packet_id] = names
             self._traffic.up_of_network += subscribe_bytes(names, mqtt5=mqtt5)
             self._traffic.down_of_network += suback_bytes(len(names), mqtt5=mqtt5)
+
+    def unsubscribe(self, topics: list[str]) -> None:
+        """Unsubscribe, one topic a packet: that is rare."""
+        mqtt5 = self.version == "5"
+        for topic in topics:
+            self.client.unsubscribe(topic)
+            self._traffic.up_of_network += unsubscribe_bytes(topic, mqtt5=mqtt5)
+            self._traffic.down_of_network += unsuback_bytes(mqtt5=mqtt5)
 
     # Connecting
 

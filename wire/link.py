@@ -163,6 +163,16 @@ class Link:
         if connection is not None and connection.ready:
             connection.subscribe([(topic, qos)])
 
+    def unsubscribe(self, topic: str) -> None:
+        """Take a subscription back; one that isn't there is no error."""
+        kept = [one for one in self._subscriptions if one[0] != topic]
+        if len(kept) == len(self._subscriptions):
+            return
+        self._subscriptions[:] = kept
+        connection = self._connection
+        if connection is not None and connection.ready:
+            connection.unsubscribe([topic])
+
     def publish(
         self,
         topic: str,

@@ -67,14 +67,19 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class AdapterPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One blob of the adapter: a packed tensor set (`wire.tensors`)."""
+    """One blob of the adapter: a packed tensor set (`wire.tensors`).
+
+    LoRA's factors may come in slices: ranges of components, the most important ones first. ``rank``
+    is the number of components in a slice; 0: it is the only one and has all of them.
+    """
 
     name: Literal["lora", "prompt"]
     sha256: Sha256
     size_bytes: BlobBytes
     codec: CodecName
     difference: Difference | None = None
-    slice: Annotated[int, msgspec.Meta(ge=0, le=4095)] = 0  # rank slices, most important first
+    slice: Annotated[int, msgspec.Meta(ge=0, le=4095)] = 0  # counts from the most important one
+    rank: Rank = 0
     hashes: bytes = b""  # of its chunks, if there are several; see `wire.chunk_hashes`
 
 
@@ -112,7 +117,20 @@ class AdapterManifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
             )
         if "prompt" in names and not self.tokens:
             raise MalformedError("a manifest has a prompt part, but a prompt of 0 tokens.")
+        self._check_ranks()
         self._check_sizes()
+
+    def _check_ranks(self) -> None:
+        """Refuse slices that are not just the adapter's components."""
+        ranks = [part.rank for part in self.parts if part.name == "lora"]
+        alone = ranks == [0]
+        if ranks and not alone and (0 in ranks or sum(ranks) != self.rank):
+            raise MalformedError(
+                f"a manifest's {len(ranks)} slices have ranks {min(ranks)} to {max(ranks)}, "
+                f"{sum(ranks)} together; its adapter has rank {self.rank}."
+            )
+        if any(part.rank for part in self.parts if part.name == "prompt"):
+            raise MalformedError("a manifest gives a prompt a rank; only LoRA's slices have one.")
 
     def _check_sizes(self) -> None:
         """Refuse blobs larger than their tensors: a receiver makes room for what is announced."""
@@ -128,6 +146,14 @@ class AdapterManifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
                         f"a manifest's {name} parts have {claimed} bytes; its tensors can't take "
                         f"more than {most}."
                     )
+
+    def lora_slices(self) -> list[AdapterPart]:
+        """Return the parts that hold LoRA's factors, the most important components first."""
+        return sorted((one for one in self.parts if one.name == "lora"), key=lambda one: one.slice)
+
+    def rank_of(self, part: AdapterPart) -> int:
+        """Return how many components a LoRA part holds."""
+        return part.rank or self.rank
 
     def expected_lora(self, rank: int) -> dict[str, tuple[int, ...]]:
         """Return the shape of every factor at a rank, by tensor name.
@@ -160,7 +186,11 @@ class AdapterManifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
     def expected(self, part: AdapterPart) -> dict[str, tuple[int, ...]]:
         """Return the shape of every tensor of a part, by name."""
-        return self.expected_prompt() if part.name == "prompt" else self.expected_lora(self.rank)
+        return (
+            self.expected_prompt()
+            if part.name == "prompt"
+            else self.expected_lora(self.rank_of(part))
+        )
 
     @classmethod
     def decode(cls, payload: bytes) -> "AdapterManifest":

@@ -45,6 +45,16 @@ def suback_bytes(filters: int, *, mqtt5: bool) -> int:
     return packet_bytes(2 + (1 if mqtt5 else 0) + filters)
 
 
+def unsubscribe_bytes(topic: str, *, mqtt5: bool) -> int:
+    """Return the size of an UNSUBSCRIBE packet with one filter, without properties (3.10)."""
+    return packet_bytes(2 + (1 if mqtt5 else 0) + 2 + len(topic.encode()))
+
+
+def unsuback_bytes(*, mqtt5: bool) -> int:
+    """Return the size of its UNSUBACK (3.11): in MQTT 5 with properties and a reason."""
+    return packet_bytes(4 if mqtt5 else 2)
+
+
 def connect_bytes(*fields: bytes, properties_bytes: int | None = None) -> int:
     """Return the size of a CONNECT packet (3.1).
 

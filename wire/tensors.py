@@ -75,15 +75,41 @@ def write_packed(
     Raises:
         ValueError: an entry is NaN or infinite.
     """
-    file.write(_head(codec.name, shapes))
+    writer = PackedWriter(file, shapes, codec, seed)
     for name in sorted(shapes):
-        tensor = np.asarray(tensor_of(name), dtype=np.float32)
+        writer.add(name, tensor_of(name))
+
+
+class PackedWriter:
+    """Writes a packed set, of which one tensor at a time is given.
+
+    Args:
+        file: to write to.
+        shapes: of each tensor by name.
+        codec, seed: as for `pack`.
+    """
+
+    def __init__(
+        self, file: BinaryIO, shapes: Mapping[str, Shape], codec: Codec, seed: int
+    ) -> None:
+        self._file = file
+        self._codec = codec
+        self._seed = seed
+        file.write(_head(codec.name, shapes))
+
+    def add(self, name: str, tensor: Array) -> None:
+        """Append a tensor. Each is given once, in the order of names.
+
+        Raises:
+            ValueError: an entry is NaN or infinite.
+        """
+        tensor = np.asarray(tensor, dtype=np.float32)
         if not np.isfinite(tensor).all():
             raise ValueError(f"{name} has entries that are NaN or infinite; it can't be sent.")
-        rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        data = codec.compress(tensor, rng)
-        file.write(_length(len(data)))
-        file.write(data)
+        rng = np.random.default_rng([self._seed, zlib.crc32(name.encode())])
+        data = self._codec.compress(tensor, rng)
+        self._file.write(_length(len(data)))
+        self._file.write(data)
 
 
 def most_packed_bytes(expected: Mapping[str, Shape], codec: Codec) -> int:

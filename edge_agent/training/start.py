@@ -78,14 +78,17 @@ class PackedStart:
     Args:
         manifest: what it is made of.
         parts: its files by sha256.
+        components: of LoRA, the leading ones, in whole slices; 0: all.
 
     Raises:
         AdapterError: a file is missing or is not what the manifest says.
     """
 
-    def __init__(self, manifest: AdapterManifest, parts: Mapping[str, Path]) -> None:
+    def __init__(
+        self, manifest: AdapterManifest, parts: Mapping[str, Path], components: int = 0
+    ) -> None:
         self.name = f"the adapter of job {manifest.job}, round {manifest.round}"
-        self.rank = manifest.rank
+        self.rank = components or manifest.rank
         self.tokens = manifest.tokens
         self.hidden_size = manifest.hidden_size
         self.shapes = {name: (s.outputs, s.inputs) for name, s in manifest.shapes.items()}
@@ -120,16 +123,17 @@ class PackedStart:
             raise AdapterError(f"{self.name}: {error}") from error
 
     def _slices(self) -> Iterator[tuple[Path, dict[str, tuple[int, ...]]]]:
-        """Yield the rank slices, the most important first; ranks are spread evenly over them."""
+        """Yield the rank slices, the most important first."""
         manifest = self._manifest
-        slices = sorted(
-            (part for part in manifest.parts if part.name == "lora"), key=lambda part: part.slice
-        )
+        slices = manifest.lora_slices()
         if manifest.rank and not slices:
             raise MalformedError(f"rank is {manifest.rank}, but no part holds LoRA factors.")
-        each, over = divmod(manifest.rank, max(1, len(slices)))
-        for index, part in enumerate(slices):
-            yield self._file(part), manifest.expected_lora(each + (index < over))
+        held = 0
+        for part in slices:
+            if held >= self.rank:
+                return
+            held += manifest.rank_of(part)
+            yield self._file(part), manifest.expected(part)
 
     def _file(self, part: AdapterPart) -> Path:
         if part.sha256 not in self._parts:

@@ -72,13 +72,14 @@ class Tasks:
         paths = follow_all(work, manifest)  # before the base is in memory
         base = self._warm_base(work.base_folder, work.rung)
         metrics = update = None
-        start = PackedStart(manifest, paths)
+        start = PackedStart(manifest, paths, work.components)
         placed = base.place(start, role.trained(work.rung, work.rank))
         trains = work.work is not None and role.trains
         held_out, drawn = self._rows(work, base, trains=trains)
         self._load_s = time.monotonic() - self._began
         if work.variants:
-            self._evaluate(work, held_out, placed)
+            part = start.rank if start.rank < manifest.rank else 0
+            self._evaluate(work, held_out, placed, part)
         if work.work is not None and trains:
             metrics = self._train(work, work.work, role, drawn, placed)
             trim_heap()  # AdamW's moments, of which many are small, are gone
@@ -104,7 +105,8 @@ class Tasks:
         base.encoder.release()
         return held_out, drawn
 
-    def _evaluate(self, work: Work, rows: list[Row], placed: Placed) -> None:
+    def _evaluate(self, work: Work, rows: list[Row], placed: Placed, part: int) -> None:
+        """Measure; ``part`` is the number of LoRA's components if they aren't all, else 0."""
         total = len(work.variants)
 
         def on_variant(done: int) -> None:
@@ -114,6 +116,11 @@ class Tasks:
 
         on_variant(0)
         losses = evaluate(placed, rows, work.variants, work.batch, on_variant)
+        if part:
+            losses = [
+                one if one.variant == "base" else msgspec.structs.replace(one, rank=part)
+                for one in losses
+            ]
         self._report(Losses(task=work.task, evaluations=losses))
 
     def _train(

@@ -20,9 +20,11 @@ from hub.aggregation.contract import (
     FactorsUpdate,
     GlobalAdapter,
     ProductRule,
+    Slice,
     VectorUpdate,
 )
 from hub.aggregation.layers import Layers
+from hub.aggregation.slices import SlicedFactors
 from wire.manifest import AdapterManifest
 from wire.tensors import PackedFile
 
@@ -78,30 +80,28 @@ def _combine_lora(
     rule: ProductRule,
     stack: ExitStack,
 ) -> Layers:
-    if current.lora is None:
+    if not current.lora:
         raise AggregationError("there are LoRA updates, but the global adapter has no LoRA part.")
-    manifest, path = current.manifest, current.lora
-    factors = stack.enter_context(_Factors(manifest))
+    manifest = current.manifest
+    factors = stack.enter_context(_Opened(manifest))
 
     def combined(target: str) -> Factors:
-        whole = factors.read(path, manifest.rank, target)
-        return rule.combine(whole, _layer(contributions, factors, manifest.rank, target))
+        whole = factors.read(current.lora, target)
+        return rule.combine(whole, _layer(contributions, factors, target))
 
     return Layers(manifest.expected_lora(manifest.rank), combined)
 
 
 def _layer(
-    contributions: list[Contribution], factors: "_Factors", full_rank: int, target: str
+    contributions: list[Contribution], factors: "_Opened", target: str
 ) -> Iterator[FactorsUpdate]:
     for one in contributions:
-        start = None
-        if one.start is not None:
-            start = factors.read(one.start, full_rank, target)
-        delta = factors.read(one.update, one.rank, target)
+        start = None if one.start is None else factors.read(one.start, target)
+        delta = factors.read((Slice(one.update, one.rank),), target)
         yield FactorsUpdate(weight=one.weight, delta=delta, start=start)
 
 
-class _Factors:
+class _Opened:
     """Reads single layers of packed files, the first few of which stay open.
 
     Checking a header takes milliseconds, which every layer would repeat; but a round may have
@@ -110,30 +110,27 @@ class _Factors:
 
     def __init__(self, manifest: AdapterManifest) -> None:
         self._manifest = manifest
-        self._open: dict[tuple[Path, int], PackedFile] = {}
+        self._open: dict[tuple[Slice, ...], SlicedFactors] = {}
+        self._files = 0
         self._stack = ExitStack()
 
-    def __enter__(self) -> "_Factors":
+    def __enter__(self) -> "_Opened":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def read(self, path: Path, rank: int, target: str) -> Factors:
-        """Return one layer's factors of a packed file whose factors have this rank."""
-        key = (path, rank)
-        if key in self._open:
-            return _factors(self._open[key], target)
-        packed = PackedFile.open(path, self._manifest.expected_lora(rank))
-        if len(self._open) < KEPT_OPEN:
-            self._open[key] = self._stack.enter_context(packed)
-            return _factors(packed, target)
-        with packed:
-            return _factors(packed, target)
-
-
-def _factors(packed: PackedFile, target: str) -> Factors:
-    return Factors(packed.get(f"{target}.lora_A"), packed.get(f"{target}.lora_B"))
+    def read(self, slices: tuple[Slice, ...], target: str) -> Factors:
+        """Return one layer's factors."""
+        if slices in self._open:
+            return self._open[slices].factors(target)
+        opened = SlicedFactors(self._manifest, slices)
+        if self._files + len(slices) <= KEPT_OPEN:
+            self._files += len(slices)
+            self._open[slices] = self._stack.enter_context(opened)
+            return opened.factors(target)
+        with opened:
+            return opened.factors(target)
 
 
 def _combine_prompt(

@@ -7,7 +7,7 @@ weighs. A new one is a new file in `rules/` or `strategies/`; the registries fin
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +27,19 @@ class RefusedUpdateError(AggregationError):
     """An update that must not enter a round; the device is told the reason."""
 
 
+class Slice(NamedTuple):
+    """A packed file with a range of LoRA components."""
+
+    path: Path
+    rank: int
+
+
 @dataclass(frozen=True)
 class GlobalAdapter:
     """A published adapter on disk, as the devices decoded it: it *is* the hub's state."""
 
     manifest: AdapterManifest
-    lora: Path | None  # packed factors; None when the job trains a prompt alone
+    lora: tuple[Slice, ...]  # the most important components first; none in a job of prompts alone
     prompt: Path | None  # packed soft prompt; None when the job has none
 
 
@@ -41,7 +48,7 @@ class Contribution:
     """One accepted update and the adapter from which its device started.
 
     ``start`` is None when that was the current global adapter. An update that came late names the
-    packed part of the older one; its difference is added to the current adapter.
+    factors of the older one; its difference is added to the current adapter.
     """
 
     device: str
@@ -49,7 +56,7 @@ class Contribution:
     weight: float  # > 0; only the ratios matter
     update: Path  # packed differences to the start
     rank: int = 0  # of the device's LoRA factors; 0 for a prompt
-    start: Path | None = None
+    start: tuple[Slice, ...] | None = None
 
     @property
     def stale(self) -> bool:

@@ -3,10 +3,11 @@
 The soft prompt stands in a folder of its own, since PEFT keeps one kind in one folder.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from hub.aggregation.contract import Array, GlobalAdapter
+from hub.aggregation.slices import SlicedFactors
 from wire.peft_folder import write_lora, write_prompt
 from wire.tensors import PackedFile
 
@@ -15,19 +16,20 @@ PROMPT_FOLDER = "prompt"
 
 
 class _Read(Mapping[str, Array]):
-    """The tensors of a packed file, each read when it is asked for."""
+    """The factors of an adapter, each read when it is asked for."""
 
-    def __init__(self, packed: PackedFile) -> None:
-        self._packed = packed
+    def __init__(self, factors: SlicedFactors, names: Collection[str]) -> None:
+        self._factors = factors
+        self._names = names
 
     def __getitem__(self, name: str) -> Array:
-        return self._packed.get(name)
+        return self._factors.tensor(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._packed.names())
+        return iter(sorted(self._names))
 
     def __len__(self) -> int:
-        return len(self._packed.names())
+        return len(self._names)
 
 
 def export_peft(adapter: GlobalAdapter, folder: Path, base: str) -> None:
@@ -41,9 +43,9 @@ def export_peft(adapter: GlobalAdapter, folder: Path, base: str) -> None:
         base: name or path of the base model, noted in the configuration.
     """
     manifest = adapter.manifest
-    if adapter.lora is not None:
-        with PackedFile.open(adapter.lora, manifest.expected_lora(manifest.rank)) as packed:
-            write_lora(folder, _Read(packed), base)
+    if adapter.lora:
+        with SlicedFactors(manifest, adapter.lora) as factors:
+            write_lora(folder, _Read(factors, manifest.expected_lora(manifest.rank)), base)
     if adapter.prompt is not None:
         with PackedFile.open(adapter.prompt, manifest.expected_prompt()) as packed:
             write_prompt(folder / PROMPT_FOLDER, packed.get("prompt"), base)

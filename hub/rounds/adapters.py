@@ -7,44 +7,34 @@ that comes late refers to one of them.
 """
 
 import filecmp
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from math import prod
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 
 from hub.aggregation.alignment import aligned
+from hub.aggregation.bands import bands, slices
 from hub.aggregation.combine import Combined
-from hub.aggregation.contract import Array, Factors, GlobalAdapter
+from hub.aggregation.contract import Factors, GlobalAdapter, Slice
 from hub.aggregation.layers import Layers
+from hub.aggregation.slices import SlicedFactors
 from hub.aggregation.start import lora_start, prompt_start
 from hub.export.peft_folder import export_peft
+from hub.rounds.packing import Cut, Few, Tensors, cuts, followed, packed
 from hub.scheduling.codec_choice import choose_codec
 from wire.blobs import BlobStore
 from wire.chunk_hashes import list_of_file
-from wire.codecs import by_name, catalogue
-from wire.codecs.contract import Shape
+from wire.codecs import catalogue
 from wire.errors import MalformedError
-from wire.frames import follow
 from wire.manifest import AdapterManifest, AdapterPart, BlobName, Difference
-from wire.tensors import PackedFile, write_packed
+from wire.tensors import PackedFile
 
 #: Of whole adapters: devices compute from the decoded one, so its rounding is no error between us.
 WHOLE_CODEC = "bf16"
 #: Codecs that a job may name for whole adapters, too. Others would coarsen an adapter, not a step.
 _WHOLE = ("bf16", "raw")
-
-
-class Few(dict[str, Array]):
-    """Tensors that are in memory anyway: a prompt."""
-
-    @property
-    def shapes(self) -> dict[str, Shape]:
-        return {name: tensor.shape for name, tensor in self.items()}
-
-
-Tensors = Layers | Few
 
 
 class Adapters:
@@ -67,13 +57,22 @@ class Adapters:
         """
         parts = []
         if manifest.shapes:
-            parts.append(self._first("lora", lora_start(manifest, seed), codec))
+            numbers = sum(shape.inputs + shape.outputs for shape in manifest.shapes.values())
+            ranks = slices(manifest.rank, numbers)
+            parts += self._first("lora", lora_start(manifest, seed), ranks, codec)
         if manifest.tokens:
-            parts.append(self._first("prompt", Few(prompt_start(manifest, seed)), codec))
+            parts += self._first("prompt", Few(prompt_start(manifest, seed)), [], codec)
         return self._put(msgspec.structs.replace(manifest, parts=parts))
 
     def advance(
-        self, before: str, start: GlobalAdapter, combined: Combined, round_: int, codec: str
+        self,
+        before: str,
+        start: GlobalAdapter,
+        combined: Combined,
+        round_: int,
+        codec: str,
+        *,
+        mixed: bool,
     ) -> str:
         """Store the adapter after a round; a part that nobody trained stays as it is.
 
@@ -83,12 +82,17 @@ class Adapters:
             combined: the parts' new values.
             round_: after which it is published.
             codec: of the job file.
+            mixed: whether devices of lower rank take part, which start from leading components.
         """
+        prompt = None if combined.prompt is None else Few(combined.prompt)
         parts = []
-        for old in start.manifest.parts:
-            prompt = None if combined.prompt is None else Few(combined.prompt)
-            new = combined.lora if old.name == "lora" else prompt
-            parts.append(old if new is None else self._next(start, old, new, round_, codec))
+        for new, olds in (
+            (combined.lora, start.manifest.lora_slices()),
+            (prompt, [one for one in start.manifest.parts if one.name == "prompt"]),
+        ):
+            parts += (
+                olds if new is None else self._next(start, olds, new, round_, codec, mixed=mixed)
+            )
         previous = BlobName(sha256=before, size_bytes=self._path(before).stat().st_size)
         return self._put(
             msgspec.structs.replace(start.manifest, round=round_, parts=parts, previous=previous)
@@ -101,8 +105,11 @@ class Adapters:
             MalformedError: a blob is gone or damaged.
         """
         manifest = self.manifest(sha256)
-        paths = {part.name: self._path(part.sha256) for part in manifest.parts}
-        return GlobalAdapter(manifest=manifest, lora=paths.get("lora"), prompt=paths.get("prompt"))
+        lora = [
+            Slice(self._path(one.sha256), manifest.rank_of(one)) for one in manifest.lora_slices()
+        ]
+        prompts = [self._path(one.sha256) for one in manifest.parts if one.name == "prompt"]
+        return GlobalAdapter(manifest, tuple(lora), prompts[0] if prompts else None)
 
     def manifest(self, sha256: str) -> AdapterManifest:
         """Return a version's manifest.
@@ -157,78 +164,106 @@ class Adapters:
             raise MalformedError(f"blob {sha256[:12]} is not in the store; was it deleted?")
         return path
 
-    def _first(self, name: str, tensors: Tensors, codec: str) -> AdapterPart:
+    def _first(
+        self, name: str, tensors: Tensors, ranks: list[int], codec: str
+    ) -> list[AdapterPart]:
         """Store a part's start: entropy-coded, if the whole codec keeps no more than that."""
-        draft = self._store.draft
-        if codec != "raw":
-            with draft(_packed(tensors, "entropy")) as packed:
-                rounded, whole = (
-                    _followed(packed, [], tensors.shapes),
-                    _packed(tensors, WHOLE_CODEC),
-                )
-                with draft(rounded) as one, draft(whole) as other:
-                    if filecmp.cmp(one, other, shallow=False):
-                        return self._part(name, packed, "entropy")
-        return self._whole(name, tensors, codec)
+        parts = cuts(tensors, ranks)
+        if codec == "raw":
+            return self._whole(name, tensors, parts, codec)
+        with (
+            packed(self._store, tensors, parts, "entropy") as small,
+            packed(self._store, tensors, parts, WHOLE_CODEC) as whole,
+        ):
+            if not all(
+                self._keeps(one, other, part)
+                for one, other, part in zip(small, whole, parts, strict=True)
+            ):
+                return self._stored(name, whole, parts, WHOLE_CODEC)
+            return self._stored(name, small, parts, "entropy")
 
-    def _whole(self, name: str, tensors: Tensors, codec: str) -> AdapterPart:
+    def _keeps(self, small: Path, whole: Path, part: Cut) -> bool:
+        """Return whether the whole codec makes the same of both files."""
+        with self._store.draft(followed(small, [], part.shapes, WHOLE_CODEC)) as rounded:
+            return filecmp.cmp(rounded, whole, shallow=False)
+
+    def _whole(
+        self, name: str, tensors: Tensors, parts: list[Cut], codec: str
+    ) -> list[AdapterPart]:
         """Store a part as a whole."""
         kind = codec if codec in _WHOLE else WHOLE_CODEC
-        with self._store.draft(_packed(tensors, kind)) as packed:
-            return self._part(name, packed, kind)
+        with packed(self._store, tensors, parts, kind) as places:
+            return self._stored(name, places, parts, kind)
 
     def _next(
-        self, start: GlobalAdapter, old: AdapterPart, new: Tensors, round_: int, codec: str
-    ) -> AdapterPart:
-        """Store what a part has become: as a difference, if that is the smaller way."""
-        if codec == "raw":
-            return self._whole(old.name, new, codec)
-        expected = start.manifest.expected(old)
-        path = self._path(old.sha256)
-        kind = _difference_codec(codec, sum(prod(shape) for shape in expected.values()))
-        with PackedFile.open(path, expected) as before:
-            changed = _packed(_changes(new, before), kind, round_)
-            with (
-                self._store.draft(changed) as difference,
-                self._store.draft(_followed(path, [difference], expected)) as whole,
-            ):
-                size_bytes = difference.stat().st_size
-                if size_bytes < whole.stat().st_size:
-                    named = Difference(
-                        to=old.sha256,
-                        sha256=self._store.put_file(difference),
-                        size_bytes=size_bytes,
-                        codec=kind,
-                        hashes=list_of_file(difference),
-                    )
-                    part = self._part(old.name, whole, WHOLE_CODEC)
-                    return msgspec.structs.replace(part, difference=named)
-        return self._whole(old.name, new, codec)
+        self,
+        start: GlobalAdapter,
+        olds: list[AdapterPart],
+        new: Tensors,
+        round_: int,
+        codec: str,
+        *,
+        mixed: bool,
+    ) -> list[AdapterPart]:
+        """Store what a part has become: as a difference, where that is the smaller way."""
+        name, manifest = olds[0].name, start.manifest
+        ranks = [manifest.rank_of(old) for old in olds]
+        parts = cuts(new, ranks)
+        numbers = sum(prod(shape) for shape in new.shapes.values())
+        kind = _difference_codec(codec, numbers)
+        if kind in _WHOLE:
+            return self._whole(name, new, parts, kind)
+        with ExitStack() as stack:
+            changes = _changes(new, start, bands(manifest.rank) if mixed else ranks, stack)
+            changed = stack.enter_context(packed(self._store, changes, parts, kind, round_))
+            before = [self._path(old.sha256) for old in olds]
+            wholes = [
+                stack.enter_context(
+                    self._store.draft(followed(path, [change], part.shapes, WHOLE_CODEC))
+                )
+                for path, change, part in zip(before, changed, parts, strict=True)
+            ]
+            stored = self._stored(name, wholes, parts, WHOLE_CODEC)
+            return [
+                self._with_difference(part, old, change, kind)
+                for part, old, change in zip(stored, olds, changed, strict=True)
+            ]
 
-    def _part(self, name: str, path: Path, codec: str) -> AdapterPart:
-        """Store a file as a part."""
-        return AdapterPart(
-            name="lora" if name == "lora" else "prompt",
+    def _with_difference(
+        self, part: AdapterPart, old: AdapterPart, path: Path, codec: str
+    ) -> AdapterPart:
+        """Name the difference that leads to a part, if it is smaller."""
+        size_bytes = path.stat().st_size
+        if size_bytes >= part.size_bytes:
+            return part
+        named = Difference(
+            to=old.sha256,
             sha256=self._store.put_file(path),
-            size_bytes=path.stat().st_size,
+            size_bytes=size_bytes,
             codec=codec,
             hashes=list_of_file(path),
         )
+        return msgspec.structs.replace(part, difference=named)
+
+    def _stored(
+        self, name: str, paths: list[Path], parts: list[Cut], codec: str
+    ) -> list[AdapterPart]:
+        """Store files as a part's slices."""
+        return [
+            AdapterPart(
+                name="lora" if name == "lora" else "prompt",
+                sha256=self._store.put_file(path),
+                size_bytes=path.stat().st_size,
+                codec=codec,
+                slice=index,
+                rank=part.stop - part.first if len(parts) > 1 else 0,
+                hashes=list_of_file(path),
+            )
+            for index, (path, part) in enumerate(zip(paths, parts, strict=True))
+        ]
 
     def _put(self, manifest: AdapterManifest) -> str:
         return self._store.put(manifest.encode())
-
-
-def _packed(tensors: Tensors, codec: str, seed: int = 0) -> Callable[[BinaryIO], None]:
-    """Return what writes tensors, one at a time."""
-    kind = by_name(codec)
-    return lambda file: write_packed(file, tensors.shapes, tensors.__getitem__, kind, seed)
-
-
-def _followed(
-    whole: Path, differences: Sequence[Path], expected: Mapping[str, Shape]
-) -> Callable[[BinaryIO], None]:
-    return lambda file: follow(file, whole, differences, expected, WHOLE_CODEC)
 
 
 def _difference_codec(codec: str, numbers: int) -> str:
@@ -237,14 +272,23 @@ def _difference_codec(codec: str, numbers: int) -> str:
     return chosen or WHOLE_CODEC
 
 
-def _changes(new: Tensors, before: PackedFile) -> Tensors:
-    """Return what changed; factors are taken in the basis that is nearest to the one before."""
+def _changes(
+    new: Tensors, start: GlobalAdapter, within: Sequence[int], stack: ExitStack
+) -> Tensors:
+    """Return what changed; factors are taken in the basis that is nearest to the one before.
+
+    They are turned ``within`` bands of so many components each. The files of the one before stay
+    open as long as the stack.
+    """
+    manifest = start.manifest
     if not isinstance(new, Layers):
-        return Few({name: new[name] - before.get(name) for name in before.names()})
+        with PackedFile.open(start.prompt or Path(), manifest.expected_prompt()) as prompt:
+            return Few({name: new[name] - prompt.get(name) for name in new})
+    before = stack.enter_context(SlicedFactors(manifest, start.lora))
 
     def changed(target: str) -> Factors:
-        old = Factors(before.get(f"{target}.lora_A"), before.get(f"{target}.lora_B"))
-        turned = aligned(new.factors(target), old)
+        old = before.factors(target)
+        turned = aligned(new.factors(target), old, within)
         return Factors(turned.a - old.a, turned.b - old.b)
 
     return Layers(new.shapes, changed)

@@ -1,9 +1,7 @@
 """A round's updates, as they rest on disk, become the next adapter. Runs on a thread of its own."""
 
-from pathlib import Path
-
 from hub.aggregation.combine import combine
-from hub.aggregation.contract import AggregationError, Contribution, Trained
+from hub.aggregation.contract import AggregationError, Contribution, Slice, Trained
 from hub.aggregation.rules import factor_rule, product_rule
 from hub.aggregation.strategies import by_name
 from hub.rounds.actions import Combine
@@ -52,7 +50,8 @@ def combine_round(
         for update, weight in zip(action.updates, weights, strict=True)
     ]
     with combine(start, contributions, product_rule(rule), factor_rule("mean")) as combined:
-        manifest = adapters.advance(action.start, start, combined, action.round, codec)
+        mixed = any(u.role == "lora" and u.rank < start.manifest.rank for u in action.updates)
+        manifest = adapters.advance(action.start, start, combined, action.round, codec, mixed=mixed)
     record = {f"weight.{u.device}": w for u, w in zip(action.updates, weights, strict=True)}
     return manifest, record
 
@@ -63,7 +62,7 @@ def _contribution(
     path = blobs.path(update.sha256)
     if path is None:
         raise SpoiledUpdateError(update.device, "its blob is gone from the store")
-    older: Path | None = None
+    older: tuple[Slice, ...] | None = None
     if update.start != action.start and update.role == "lora":
         try:
             older = adapters.load(update.start).lora

@@ -7,9 +7,14 @@ from wire.messages.requests import Evaluation
 
 
 def weighted_mean(evaluations: Iterable[Evaluation]) -> float | None:
-    """Return the mean loss per token over all devices' tokens; None: nobody reported."""
+    """Return the mean loss per token over all devices' tokens; None: nobody reported.
+
+    What a device measured with a part of the adapter's components is not the adapter's loss.
+    """
     total, tokens = 0.0, 0
     for one in evaluations:
+        if one.rank:
+            continue
         total += one.loss * one.tokens
         tokens += one.tokens
     return total / tokens if tokens else None

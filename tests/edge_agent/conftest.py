@@ -132,6 +132,7 @@ def make_adapter(tmp_path: Path) -> Callable[..., SavedAdapter]:
         }
         lora = {name: value for name, value in tensors.items() if name != "prompt"}
         sets = [("lora", i, part) for i, part in enumerate(_sliced(lora, slices))] if rank else []
+        sizes = [len(one) for one in np.array_split(np.arange(rank), slices)]
         if tokens:
             sets.append(("prompt", 0, {"prompt": tensors["prompt"]}))
         files: dict[str, Path] = {}
@@ -143,7 +144,12 @@ def make_adapter(tmp_path: Path) -> Callable[..., SavedAdapter]:
             files[sha256].write_bytes(data)
             parts.append(
                 AdapterPart(
-                    name=name, slice=index, sha256=sha256, size_bytes=len(data), codec="raw"
+                    name=name,
+                    slice=index,
+                    rank=sizes[index] if name == "lora" and slices > 1 else 0,
+                    sha256=sha256,
+                    size_bytes=len(data),
+                    codec="raw",
                 )
             )
         manifest = AdapterManifest.decode(msgspec.structs.replace(empty, parts=parts).encode())

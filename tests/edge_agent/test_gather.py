@@ -9,6 +9,7 @@ import pytest
 from edge_agent.collect import Collector
 from edge_agent.gather import Adapters
 from edge_agent.protocol import Following
+from edge_agent.slices import SliceChoice
 from wire.blobs import BlobStore
 from wire.manifest import AdapterManifest, AdapterPart, BlobName, Difference, TargetShape
 from wire.messages import AdapterRef
@@ -75,7 +76,15 @@ class Device:
         self.jobs = Jobs()
         self.blobs = BlobStore(folder)
         self.collector = Collector(self.blobs, lambda sha256, _missing: self.asked.append(sha256))
-        self.adapters = Adapters(self.blobs, self.collector, self.jobs)  # type: ignore[arg-type]
+        self.slices = SliceChoice(lambda _job: self.serves, lambda: self.bytes_per_s, lambda: None)
+        self.bytes_per_s: float | None = None
+        self.serves = False
+        self.adapters = Adapters(
+            self.blobs,
+            self.collector,
+            self.jobs,
+            self.slices,  # type: ignore[arg-type]
+        )
 
     def hear(self, hub: Publisher, sha256: str) -> None:
         """Take a blob's only chunk as it is broadcast."""

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.wire.links import await_event, break_off
+from wire.broker_settings import BrokerSettings
 from wire.errors import TooLargeError
 from wire.link import MAX_PAYLOAD_BYTES, Connected, Disconnected, Link, Received, Will
 
@@ -94,3 +95,28 @@ def test_the_will_is_published_when_a_connection_breaks(broker: Any) -> None:
     assert await_event(watched, Received).payload == b"lost"
     link.stop()
     watcher.stop()
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize("protocol", ["mqtt-5", "mqtt-3.1.1"])
+def test_an_unsubscribed_topic_stays_so_after_a_reconnect(broker: Any, protocol: Any) -> None:
+    inbox: queue.Queue[Any] = queue.Queue()
+    link = Link(BrokerSettings(url=broker.url, protocol=protocol), "one", inbox.put)
+    link.subscribe("wanted")
+    link.subscribe("let-go")
+    link.start()
+    await_event(inbox, Connected)
+    up = link.bytes_up
+    link.unsubscribe("let-go")
+    link.unsubscribe("never-there")
+    # By hand, 3.10: type, length, packet id 2, topic 2 + 6; MQTT 5 has a byte of properties.
+    assert link.bytes_up - up == 12 + (protocol == "mqtt-5")
+    break_off(link)
+    await_event(inbox, Disconnected)
+    await_event(inbox, Connected)
+    for topic in ("let-go", "wanted"):
+        while not link.publish(topic, b"x"):
+            pass
+    assert await_event(inbox, Received).topic == "wanted"
+    assert inbox.empty()
+    link.stop()

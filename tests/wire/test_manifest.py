@@ -211,8 +211,11 @@ def test_parts_larger_than_their_tensors_are_refused() -> None:
 
 def test_many_slices_do_not_claim_more_than_all_tensors_take() -> None:
     document = as_json()
-    slices = [document["parts"][0] | {"slice": number} for number in range(4096)]
-    document["parts"] = slices
+    # Rank 4096 of (64, 96): 655,360 numbers, 2.6 MB raw; 4096 slices of 5,000 bytes claim 20.
+    document["rank"] = 4096
+    document["parts"] = [
+        document["parts"][0] | {"slice": number, "rank": 1} for number in range(4096)
+    ]
     with pytest.raises(TooLargeError, match="can't take more"):
         AdapterManifest.decode(zlib.compress(json.dumps(document).encode()))
 
@@ -223,3 +226,33 @@ def test_a_difference_larger_than_its_tensors_is_refused() -> None:
     document["parts"][1]["difference"] = change
     with pytest.raises(TooLargeError, match="prompt parts have 1073741824 bytes"):
         AdapterManifest.decode(zlib.compress(json.dumps(document).encode()))
+
+
+def sliced(*ranks: int) -> AdapterManifest:
+    parts = [
+        AdapterPart(
+            name="lora", slice=n, rank=rank, sha256=f"{n}" * 64, size_bytes=900, codec="bf16"
+        )
+        for n, rank in enumerate(ranks)
+    ]
+    return msgspec.structs.replace(sample(), parts=parts[::-1])
+
+
+def test_slices_have_the_shapes_of_their_components() -> None:
+    manifest = sliced(2, 6)
+    assert [part.rank for part in manifest.lora_slices()] == [2, 6]
+    first = manifest.lora_slices()[0]
+    assert manifest.expected(first) == {f"{Q}.lora_A": (2, 64), f"{Q}.lora_B": (96, 2)}
+    assert AdapterManifest.decode(manifest.encode()) == manifest
+
+
+@pytest.mark.parametrize("ranks", [(2, 5), (2, 7), (0, 8), (8, 0), (4,), (9,)])
+def test_slices_that_are_not_just_its_components_are_refused(ranks: tuple[int, ...]) -> None:
+    with pytest.raises(MalformedError, match="slices have ranks"):
+        sliced(*ranks)
+
+
+def test_a_prompt_has_no_rank() -> None:
+    prompt = AdapterPart(name="prompt", rank=8, sha256=PROMPT, size_bytes=9, codec="raw")
+    with pytest.raises(MalformedError, match="a prompt a rank"):
+        msgspec.structs.replace(sample(), parts=[prompt])

@@ -44,7 +44,7 @@ class Take(Message, frozen=True, kw_only=True, omit_defaults=True):
     reason: str | None = None
 
 
-class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
+class Evaluation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Mean loss per token on the device's own held-out tenth.
 
     ``variant`` is ``base`` (no adapter), ``adapter`` (all of it) or ``without_prompt``.
@@ -53,6 +53,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     variant: str
     loss: float
     tokens: int
+    rank: int = 0  # leading LoRA components that the device took; 0: all
 
 
 class Evaluated(Message, frozen=True, kw_only=True):

@@ -21,6 +21,18 @@ def test_slices_are_put_together_and_split_again(llama, make_adapter, slices):
     assert (start.rank, start.tokens, start.hidden_size) == (5, 3, 32)
 
 
+def test_leading_slices_alone_are_an_adapter_of_lower_rank(llama, make_adapter):
+    saved = make_adapter(llama, rank=5, slices=3)  # of 2, 2 and 1 components
+    slices = saved.manifest.lora_slices()
+    parts = {sha256: path for sha256, path in saved.parts.items() if sha256 != slices[2].sha256}
+    start = PackedStart(saved.manifest, parts, components=4)
+    assert start.rank == 4
+    name = "model.layers.0.mlp.up_proj.lora_A"
+    np.testing.assert_array_equal(start.factor(name), saved.tensors[name][:4])
+    with pytest.raises(AdapterError, match="was not given"):
+        PackedStart(saved.manifest, parts)
+
+
 def test_a_broken_part_is_noticed_before_anything_is_placed(llama, make_adapter):
     saved = make_adapter(llama, rank=2)
     for path in saved.parts.values():

@@ -18,8 +18,10 @@ from hub.aggregation.contract import (
     FactorsUpdate,
     GlobalAdapter,
     ProductRule,
+    Slice,
 )
 from hub.aggregation.rules import factor_rule, product_rule
+from hub.aggregation.slices import SlicedFactors, cut
 from wire.errors import MalformedError
 from wire.manifest import AdapterManifest
 
@@ -58,7 +60,7 @@ def current(make_manifest: MakeManifest, write: Write) -> GlobalAdapter:
         "k.lora_B": array([[0, 0]] * 3),
     }
     prompt = write("prompt", {"prompt": array([[1, 1, 1]])})
-    return GlobalAdapter(manifest, write("global", lora), prompt)
+    return GlobalAdapter(manifest, (Slice(write("global", lora), 2),), prompt)
 
 
 def delta(rank: int, q_b: object, k_b: object) -> dict[str, Array]:
@@ -100,9 +102,27 @@ def test_a_late_update_is_measured_from_its_own_start(current: GlobalAdapter, wr
     old = delta(2, [[10, 0], [0, 7], [0, 0]], [[0, 0]] * 3)
     old["q.lora_A"] = old["k.lora_A"] = E[:2]
     late = write("late", delta(1, [[3], [0], [0]], [[0]] * 3))
-    one = Contribution("dev", "lora", 1, late, rank=1, start=write("old", old))
+    one = Contribution("dev", "lora", 1, late, rank=1, start=(Slice(write("old", old), 2),))
     assert one.stale
     np.testing.assert_allclose(product(run(current, [one]), "q"), np.diag([7, 2, 0]), atol=1e-5)
+
+
+def test_slices_are_combined_as_the_whole_that_they_make(
+    current: GlobalAdapter, write: Write
+) -> None:
+    slices = []
+    with SlicedFactors(current.manifest, current.lora) as whole:
+        for k in range(2):
+            names = current.manifest.expected_lora(2)
+            part = {name: cut(name, whole.tensor(name), k, k + 1) for name in names}
+            slices.append(Slice(write(f"slice-{k}", part), 1))
+    sliced = replace(current, lora=tuple(slices))
+    one = Contribution("dev", "lora", 1, write("x", delta(1, [[1]] * 3, [[0]] * 3)), rank=1)
+    meant, found = run(current, [one]).lora, run(sliced, [one]).lora
+    assert meant is not None
+    assert found is not None
+    for name, tensor in meant.items():
+        np.testing.assert_array_equal(found[name], tensor)
 
 
 def test_a_part_without_updates_stays(current: GlobalAdapter, write: Write) -> None:
@@ -152,7 +172,7 @@ def test_a_device_counts_once(current: GlobalAdapter, write: Write) -> None:
 
 
 def test_a_part_that_the_adapter_lacks_is_refused(current: GlobalAdapter, write: Write) -> None:
-    bare = GlobalAdapter(current.manifest, None, None)
+    bare = GlobalAdapter(current.manifest, (), None)
     blob = write("x", {"prompt": array([[1, 0, 0]])})
     with pytest.raises(AggregationError, match="no LoRA part"):
         run(bare, [Contribution("dev", "lora", 1, blob, rank=1)])
@@ -195,7 +215,7 @@ def test_memory_does_not_grow_with_the_number_of_updates(
         expected = manifest.expected_lora(rank)
         return {name: array(rng.normal(size=shape)) for name, shape in expected.items()}
 
-    current = GlobalAdapter(manifest, write("global", draw()), None)
+    current = GlobalAdapter(manifest, (Slice(write("global", draw()), rank),), None)
     updates = [
         Contribution(f"dev-{i:02}", "lora", 1, write(f"u{i}", draw()), rank=rank) for i in range(24)
     ]

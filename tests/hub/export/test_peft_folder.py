@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from hub.aggregation.contract import Array, GlobalAdapter
+from hub.aggregation.contract import Array, GlobalAdapter, Slice
 from hub.export.peft_folder import export_peft
 from wire.codecs import by_name
 from wire.manifest import AdapterManifest, TargetShape
@@ -45,7 +45,9 @@ def test_a_global_adapter_becomes_both_folders(tmp_path: Path) -> None:
     soft = np.ones((TOKENS, HIDDEN), np.float32)
     lora.write_bytes(pack(tensors, raw, 0))
     prompt.write_bytes(pack({"prompt": soft}, raw, 0))
-    export_peft(GlobalAdapter(manifest, lora, prompt), tmp_path / "out", "./models/base")
+    export_peft(
+        GlobalAdapter(manifest, (Slice(lora, RANK),), prompt), tmp_path / "out", "./models/base"
+    )
 
     written = load_file(tmp_path / "out" / "adapter_model.safetensors")
     assert set(written) == {f"base_model.model.{name}.weight" for name in tensors}
@@ -66,7 +68,7 @@ def test_an_adapter_without_a_prompt_has_no_prompt_folder(tmp_path: Path) -> Non
     lora = tmp_path / "lora"
     factors = {"q.lora_A": np.ones((1, 2), np.float32), "q.lora_B": np.ones((2, 1), np.float32)}
     lora.write_bytes(pack(factors, by_name("raw"), 0))
-    export_peft(GlobalAdapter(manifest, lora, None), tmp_path / "out", "base")
+    export_peft(GlobalAdapter(manifest, (Slice(lora, 1),), None), tmp_path / "out", "base")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "adapter_config.json", "adapter_model.safetensors",
     ]  # fmt: skip

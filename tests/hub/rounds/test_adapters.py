@@ -8,6 +8,7 @@ import pytest
 from hub.aggregation.combine import Combined
 from hub.aggregation.contract import Factors
 from hub.aggregation.layers import Layers
+from hub.aggregation.slices import SlicedFactors
 from hub.rounds.adapters import Adapters
 from wire.blobs import BlobStore
 from wire.frames import follow
@@ -20,10 +21,11 @@ RANK, OUT, INPUTS, TOKENS = 8, 192, 128, 4
 class Job:
     """Rounds of random walks, published one after the other."""
 
-    def __init__(self, folder: Path, codec: str = "auto") -> None:
+    def __init__(self, folder: Path, codec: str = "auto", *, mixed: bool = True) -> None:
         self.store = BlobStore(folder)
         self.adapters = Adapters(self.store)
         self.codec = codec
+        self.mixed = mixed
         self._rng = np.random.default_rng(4)
         start = AdapterManifest(
             job="j",
@@ -45,7 +47,12 @@ class Job:
             name: value + (scale * self._rng.standard_normal(value.shape)).astype(np.float32)
             for name, value in before.items()
         }
-        turn = np.linalg.qr(self._rng.standard_normal((RANK, RANK)))[0].astype(np.float32)
+        # With mixed ranks, importance stays in order between the bands of rank 8.
+        turn = np.zeros((RANK, RANK), np.float32)
+        bands = ((0, 1), (1, 2), (2, 4), (4, 8)) if self.mixed else ((0, 8),)
+        for first, stop in bands:
+            drawn = self._rng.standard_normal((stop - first, stop - first))
+            turn[first:stop, first:stop] = np.linalg.qr(drawn)[0]
         for target in ("k", "q"):
             moved[f"{target}.lora_A"] = turn @ moved[f"{target}.lora_A"]
             moved[f"{target}.lora_B"] = moved[f"{target}.lora_B"] @ turn.T
@@ -57,19 +64,20 @@ class Job:
         combined = Combined(lora=layers, prompt={"prompt": moved["prompt"]})
         round_ = len(self.versions)
         self.versions.append(
-            self.adapters.advance(self.versions[-1], start, combined, round_, self.codec)
+            self.adapters.advance(
+                self.versions[-1], start, combined, round_, self.codec, mixed=self.mixed
+            )
         )
         return moved
 
     def values(self, version: str) -> dict[str, np.ndarray]:
         adapter = self.adapters.load(version)
-        found = {}
-        for path, part in ((adapter.lora, "lora"), (adapter.prompt, "prompt")):
-            shape = next(one for one in adapter.manifest.parts if one.name == part)
-            assert path is not None
-            with PackedFile.open(path, adapter.manifest.expected(shape)) as packed:
-                found.update({name: packed.get(name) for name in packed.names()})
-        return found
+        manifest = adapter.manifest
+        with SlicedFactors(manifest, adapter.lora) as factors:
+            found = {name: factors.tensor(name) for name in manifest.expected_lora(RANK)}
+        assert adapter.prompt is not None
+        with PackedFile.open(adapter.prompt, manifest.expected_prompt()) as packed:
+            return found | {"prompt": packed.get("prompt")}
 
 
 @pytest.fixture
@@ -123,7 +131,11 @@ def test_a_device_comes_to_the_same_bytes(job: Job, tmp_path: Path) -> None:
     assert (tmp_path / "made").read_bytes() == path.read_bytes()
 
 
-def test_the_basis_turns_but_what_is_published_follows_the_product(job: Job) -> None:
+@pytest.mark.parametrize("mixed", [True, False])
+def test_the_basis_turns_but_what_is_published_follows_the_product(
+    tmp_path: Path, mixed: bool
+) -> None:
+    job = Job(tmp_path, mixed=mixed)
     meant = job.advance(scale=0.05)
     found = job.values(job.versions[1])
     before = job.values(job.versions[0])
@@ -139,9 +151,72 @@ def test_a_part_that_nobody_trained_stays_as_it_is(job: Job) -> None:
     job.advance()
     start = job.adapters.load(job.versions[1])
     nothing = Combined(lora=None, prompt=None)
-    version = job.adapters.advance(job.versions[1], start, nothing, 2, "auto")
+    version = job.adapters.advance(job.versions[1], start, nothing, 2, "auto", mixed=True)
     assert job.adapters.manifest(version).parts == job.adapters.manifest(job.versions[1]).parts
     assert job.adapters.manifest(version).previous is not None
+
+
+@pytest.fixture
+def sliced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+    """A job whose adapter is so large, for its chunks, that it comes in slices."""
+    # 640 numbers a rank, at 1.25 bits: 100 bytes a component.
+    monkeypatch.setattr("hub.aggregation.bands.CHUNK_BYTES", 150)
+    return Job(tmp_path)
+
+
+def test_a_large_adapter_comes_in_slices_of_falling_importance(sliced: Job) -> None:
+    sliced.advance()
+    version = sliced.versions[1]
+    slices = sliced.adapters.manifest(version).lora_slices()
+    assert [(one.slice, one.rank) for one in slices] == [(0, 2), (1, 2), (2, 4)]
+    assert all(one.difference is not None for one in slices)
+    assert list(sliced.adapters.files(version)) == [
+        "manifest", "lora-0", "lora-1", "lora-2", "prompt-0",
+    ]  # fmt: skip
+
+
+def test_slices_and_whole_are_the_same_adapter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Job(tmp_path / "whole", "raw")
+    monkeypatch.setattr("hub.aggregation.bands.CHUNK_BYTES", 150)
+    sliced = Job(tmp_path / "sliced", "raw")
+    for job in (whole, sliced):
+        job.advance()
+        job.advance()
+    assert len(sliced.adapters.manifest(sliced.versions[2]).lora_slices()) == 3
+    meant, found = whole.values(whole.versions[2]), sliced.values(sliced.versions[2])
+    assert all(np.array_equal(found[name], meant[name]) for name in meant)
+
+
+def test_each_slice_is_followed_by_itself(sliced: Job, tmp_path: Path) -> None:
+    sliced.advance()
+    manifest = sliced.adapters.manifest(sliced.versions[1])
+    part = manifest.lora_slices()[0]
+    assert part.difference is not None
+    before = sliced.store.path(part.difference.to)
+    change, after = sliced.store.path(part.difference.sha256), sliced.store.path(part.sha256)
+    assert before is not None
+    assert change is not None
+    assert after is not None
+    with (tmp_path / "made").open("wb") as out:
+        follow(out, before, [change], manifest.expected(part), part.codec)
+    assert (tmp_path / "made").read_bytes() == after.read_bytes()
+
+
+def test_each_layer_is_combined_once_however_many_slices(sliced: Job) -> None:
+    sliced.advance()
+    start = sliced.adapters.load(sliced.versions[-1])
+    values = sliced.values(sliced.versions[-1])
+    asked: list[str] = []
+
+    def factors(target: str) -> Factors:
+        asked.append(target)
+        return Factors(values[f"{target}.lora_A"], values[f"{target}.lora_B"] * np.float32(1.1))
+
+    lora = Layers(start.manifest.expected_lora(RANK), factors)
+    sliced.adapters.advance(sliced.versions[-1], start, Combined(lora, None), 2, "auto", mixed=True)
+    assert asked == ["k", "q"]
 
 
 def test_a_raw_job_is_exact_and_whole(tmp_path: Path) -> None:

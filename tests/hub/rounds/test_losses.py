@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from hub.rounds.losses import base_loss, heldout_losses, without_prompt_losses
+from hub.rounds.losses import base_loss, heldout_losses, weighted_mean, without_prompt_losses
+from wire.messages.requests import Evaluation
 
 Start = Callable[..., Any]
 
@@ -43,3 +44,10 @@ def test_the_newest_loss_of_the_base_counts(play: Start) -> None:
     job.open("a", at=3)
     job.evaluated("a", 2, base=(5.0, 10))
     assert base_loss(job.state) == 5.0
+
+
+def test_what_was_measured_with_a_part_of_the_components_is_left_out() -> None:
+    whole = Evaluation(variant="adapter", loss=2.0, tokens=100)
+    part = Evaluation(variant="adapter", loss=9.0, tokens=100, rank=4)
+    assert weighted_mean([whole, part]) == 2.0
+    assert weighted_mean([part]) is None

@@ -1,0 +1,60 @@
+"""LoRA factors that rest on disk in slices, read as one, a layer at a time."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Self
+
+import numpy as np
+
+from hub.aggregation.contract import Array, Factors, Slice
+from wire.manifest import AdapterManifest
+from wire.tensors import PackedFile
+
+
+class SlicedFactors:
+    """An adapter's factors, or an update's, whose files are open.
+
+    Args:
+        manifest: whose targets and shapes they have.
+        slices: the most important components first.
+
+    Raises:
+        MalformedError: a file isn't what the manifest says.
+    """
+
+    def __init__(self, manifest: AdapterManifest, slices: Sequence[Slice]) -> None:
+        with ExitStack() as stack:
+            self._files = [
+                stack.enter_context(PackedFile.open(one.path, manifest.expected_lora(one.rank)))
+                for one in slices
+            ]
+            self._stack = stack.pop_all()
+
+    def factors(self, target: str) -> Factors:
+        """Return a layer's factors."""
+        return Factors(self.tensor(f"{target}.lora_A"), self.tensor(f"{target}.lora_B"))
+
+    def tensor(self, name: str) -> Array:
+        """Return one factor of all components: (rank, in) of A, (out, rank) of B."""
+        found = [file.get(name) for file in self._files]
+        return found[0] if len(found) == 1 else np.concatenate(found, axis=_along(name))
+
+    def close(self) -> None:
+        """Close the files; what was read stays valid."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def cut(name: str, tensor: Array, first: int, stop: int) -> Array:
+    """Return a range of components of a factor."""
+    return tensor[first:stop] if _along(name) == 0 else tensor[:, first:stop]
+
+
+def _along(name: str) -> int:
+    """Return the axis of the components: rows of A, columns of B."""
+    return 0 if name.endswith(".lora_A") else 1
