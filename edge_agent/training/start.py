@@ -85,6 +85,7 @@ class PackedStart:
 
     def __init__(self, manifest: AdapterManifest, parts: Mapping[str, Path]) -> None:
         self.name = f"the adapter of job {manifest.job}, round {manifest.round}"
+        self.round = manifest.round  # after which it was published
         self.rank = manifest.rank
         self.tokens = manifest.tokens
         self.hidden_size = manifest.hidden_size
