@@ -108,7 +108,7 @@ def best_weights(seed: int, directions: int, tensor: NDArray[np.float32]) -> Dou
         part = 1.0 - 2.0 * signs.astype(np.float32)  # (directions, piece)
         gram += part @ part.T  # whole numbers below 2**24: exact in float32
         along += part.astype(np.float64) @ flat[start:stop]
-    found: Doubles = np.linalg.lstsq(gram, along, rcond=1e-10)[0]
+    found: Doubles = np.linalg.lstsq(gram, along, rcond=1e-10)[0].astype(np.float64)
     return found
 
 

@@ -154,7 +154,8 @@ class Residuals:
 
 
 def _files(folder: Path) -> list[Path]:
-    return [path for name in (_KEPT, _PENDING) if (path := folder / name).is_file()]
+    """Return a job's files, those included that a kill left half-written."""
+    return [path for name in (_KEPT, _PENDING) for path in folder.glob(f"{name}*")]
 
 
 def _delete(folder: Path) -> None:

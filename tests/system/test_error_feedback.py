@@ -45,7 +45,7 @@ def events(hub: HubProcess, kind: str) -> list[tuple[int, str]]:
 SHAPE: dict[str, Any] = {
     "method": "lora",
     "lora": {"rank": 4, "min_rank": 4},
-    "local": {"steps": 10, "batch": 4, "min_batch": 4, "seq_len": 64, "min_seq_len": 64},
+    "local": {"steps": 60, "batch": 4, "min_batch": 4, "seq_len": 64, "min_seq_len": 64},
     "cohort": {"min": 1, "max": 9},
     "codec": "topk",
     "rounds": 3,

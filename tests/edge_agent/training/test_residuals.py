@@ -137,6 +137,7 @@ def test_what_is_no_residual_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_job_is_forgotten_whole(tmp_path: Path) -> None:
     put(tmp_path / "job", "t")
+    (tmp_path / "job" / "pending.safetensors.partial").write_bytes(b"half")
     Residuals(tmp_path / "job").forget()
     assert not (tmp_path / "job").exists()
     Residuals(tmp_path / "job").forget()
