@@ -60,7 +60,8 @@ def test_an_agent_that_is_killed_before_its_update_is_accepted_begins_with_the_s
     data = write_data(tmp_path / "private" / "my.jsonl", marker="text")
     folder = tmp_path / "a" / "state" / "residuals" / "j"
     kept, pending = folder / "kept.safetensors", folder / "pending.safetensors"
-    with AgentProcess(tmp_path / "a", broker.url, "a", data) as agent:
+    # With so little memory it streams, and needs no half a minute for the heavy libraries.
+    with AgentProcess(tmp_path / "a", broker.url, "a", data, 350_000_000) as agent:
         hub.submit(job_text("j", base, **SHAPE))
         poll("the second task", lambda: (2, "a") in events(hub, "Taken"), 150)
         # The hub is gone while the second task is done: nobody can accept it.
