@@ -1,26 +1,23 @@
-"""A product's residual, expressed in the factors of another round.
+"""What an update of low-rank factors lacks, expressed in the factors of another round.
 
-What a device's update lacks is the difference of two low-rank products, E = L R. In the next round
-it starts from other factors (B, A): the hub has truncated and turned them, and their rank may
-differ. Moving them by (δB, δA) moves the product by B δA + δB A, and by δB δA, which is of second
-order. So the wanted move is
+What a device's update lacks is the difference of two low-rank products. With e = wanted − sent,
+B' = B + sent_B and A' = A + wanted_A it is
 
-    min |B δA + δB A − L R|² + λ (|δA|² + |δB|²)                                    (Frobenius)
+    E = e_B A' + B' e_A = [e_B  B'] [A' ; e_A]
 
-With the thin singular value decompositions B = U S Vᵀ and A = X T Yᵀ, r singular values each, the
-unknowns a = Vᵀ δA and b = δB X meet one equation for each entry of E seen in the bases (U, U⊥) and
-(Y, Y⊥), and each of these is solved by itself:
+exactly, and so it is kept. The hub turns the factors in each round: it publishes B' Qᵀ and Q A' for
+some orthogonal Q, but for what the others' updates and the truncation changed. Turned alike,
 
-    inside both, s_i a_ij + t_j b_ij = E_ij    a_ij, b_ij = (s_i, t_j) E_ij / (s_i² + t_j² + λ)
-    inside U only,        s_i a_ij = E_ij      a_ij = s_i E_ij / (s_i² + λ)
-    inside Y only,        t_j b_ij = E_ij      b_ij = t_j E_ij / (t_j² + λ)
-    in neither: no move of the factors gets there, and this part of E is lost.
+    (e_B Qᵀ)(Q A') + (B' Qᵀ)(Q e_A) = E
 
-As λ falls, that is the projection of E onto the tangent space of the products at (B, A), by pseudo-
-inverses, and of all moves that come to it the shortest. λ is small beside the squares of the
-greatest singular values; where B is zero, as in a first round, δA = 0 and δB = E A⁺.
+again. So Q is looked for, and e is turned by it: the orthogonal matrix that brings the old factors
+nearest to the new ones, the polar factor of a small matrix (orthogonal Procrustes: Schönemann 1966,
+*A generalized solution of the orthogonal Procrustes problem*). Where the rank differs, Q has
+orthonormal rows or columns, and components that the device doesn't train any more are left out.
 
-Nothing here is larger than a factor: no (out, in) matrix is made.
+The nearest moves in product space, by pseudo-inverses of B and A (a projection onto the tangent
+space), would fit E better and serve worse: where B has small singular values, as in all early
+rounds, they are of any length. ADR 13 has the measurement. Nothing here is larger than a factor.
 """
 
 from typing import NamedTuple
@@ -30,12 +27,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 
-#: Root of λ, beside the greatest singular value of both factors.
-_RIDGE = 1e-3
-
 
 class Product(NamedTuple):
-    """A matrix ``left @ right``: (out, k) by (k, in)."""
+    """A matrix ``left @ right``, (out, 2r) by (2r, in): [e_B, B'] and [A' ; e_A]."""
 
     left: Array
     right: Array
@@ -60,29 +54,30 @@ def difference(
 
 
 def reproject(residual: Product, b: Array, a: Array) -> tuple[Array, Array]:
-    """Return the moves of b and a that come nearest to a product.
+    """Return what a residual product asks of other factors to move by.
 
     Args:
-        residual: L and R, of any inner width.
-        b, a: the factors to move, (out, r) and (r, in).
+        residual: of `difference`.
+        b, a: the factors to move, (out, n) and (n, in); n may differ from r.
 
     Returns:
-        δB (out, r) and δA (r, in).
+        Moves of b and a, of their shapes.
 
     Raises:
-        numpy.linalg.LinAlgError: a decomposition fails, as it does for NaN.
+        numpy.linalg.LinAlgError: the decomposition fails, as it does for NaN.
     """
-    left, right = residual.left.astype(np.float64), residual.right.astype(np.float64)
-    u, s, vt = np.linalg.svd(b.astype(np.float64), full_matrices=False)
-    x, t, yt = np.linalg.svd(a.astype(np.float64), full_matrices=False)
-    ridge = (_RIDGE * max(s.max(initial=0.0), t.max(initial=0.0))) ** 2
-    if ridge == 0.0:
-        return np.zeros_like(b), np.zeros_like(a)
-    from_u, to_y = u.T @ left, right @ yt.T  # (r, k), (k, r)
-    inside = from_u @ to_y  # (r, r)
-    shared = inside / (s[:, None] ** 2 + t**2 + ridge)
-    beside_y = from_u @ right - inside @ yt  # (r, in)
-    beside_u = left @ to_y - u @ inside  # (out, r)
-    in_a = (s[:, None] * shared) @ yt + (s / (s**2 + ridge))[:, None] * beside_y
-    in_b = u @ (shared * t) + beside_u * (t / (t**2 + ridge))
-    return (in_b @ x.T).astype(np.float32), (vt.T @ in_a).astype(np.float32)
+    rank = residual.left.shape[1] // 2
+    e_b, old_b = _halves(residual.left, rank)
+    old_a, e_a = (half.T for half in _halves(residual.right.T, rank))
+    new_b, new_a = b.astype(np.float64), a.astype(np.float64)
+    # Rows of A have unit norm and B has the scale: so both weigh alike in the product.
+    weight = (np.square(new_b).mean() + np.square(old_b).mean()) * len(new_b) / 2.0
+    near = new_b.T @ old_b + (weight or 1.0) * (new_a @ old_a.T)  # (n, r)
+    u, _, vt = np.linalg.svd(near, full_matrices=False)
+    turn = u @ vt
+    return (e_b @ turn.T).astype(np.float32), (turn @ e_a).astype(np.float32)
+
+
+def _halves(both: Array, rank: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    double = both.astype(np.float64)
+    return double[:, :rank], double[:, rank:]
