@@ -10,8 +10,8 @@ so that all that was sent, and e', add up to all that was meant. e' takes the pl
 hub has accepted C(u) (`edge_agent.training.residuals`).
 
 A soft prompt is a vector in a basis that stays, and so is its memory. LoRA's factors are not: the
-hub turns them in each round. Their memory is the product that is lacking, brought into the factors
-of the next start (`edge_agent.training.reproject`).
+hub turns them in each round. Their memory is the product that is lacking, turned towards the
+factors of the next start (`edge_agent.training.reproject`).
 """
 
 import logging
