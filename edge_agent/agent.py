@@ -111,7 +111,7 @@ class Supervisor:
             hard_bytes=hard_bytes,
         )
         failures = Failures(self.folder / "failures.json", self.limit.limit_bytes)
-        self.jobs = KnownJobs(failures)
+        self.jobs = KnownJobs(failures, self.folder)
         self.welcomed = False
         self.hub: HubState | None = None
         self._greeting: str | None = None

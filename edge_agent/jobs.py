@@ -1,6 +1,8 @@
 """The jobs a device has heard of, and the rung it takes in each."""
 
 import logging
+import shutil
+from pathlib import Path
 
 import msgspec
 
@@ -17,15 +19,22 @@ MAX_JOBS = 64
 _OVER = ("done", "failed", "cancelled")
 
 
+def residuals_of(folder: Path, job: str) -> Path:
+    """Return where the worker keeps what its updates for a job left out, in the state folder."""
+    return folder / "residuals" / job
+
+
 class KnownJobs:
     """What was announced, and what was planned for it.
 
     Args:
         failures: what ran out of memory before, and under which limit.
+        folder: the agent's state; a job that is over leaves nothing there.
     """
 
-    def __init__(self, failures: Failures) -> None:
+    def __init__(self, failures: Failures, folder: Path) -> None:
         self._failures = failures
+        self._folder = folder
         self._announced: dict[str, RoundAnnounce] = {}
         self._lines: dict[str, list[RungPlan]] = {}  # by job: the whole ladder
         self.plans: dict[str, RungPlan] = {}
@@ -44,6 +53,7 @@ class KnownJobs:
         known = self._announced.get(announce.job)
         if announce.phase in _OVER:
             self._forget(announce.job)
+            shutil.rmtree(residuals_of(self._folder, announce.job), ignore_errors=True)
             return self.plans.pop(announce.job, None) is not None
         if known is None and len(self._announced) >= MAX_JOBS:
             raise TooLargeError(f"{MAX_JOBS} jobs are going on; {announce.job} is one too many.")

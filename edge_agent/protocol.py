@@ -40,6 +40,16 @@ class Following(msgspec.Struct, frozen=True, kw_only=True):
     differences: list[str]  # files, the oldest first
 
 
+class Feedback(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a job's residual is, for codecs that leave much out (`edge_agent.training.feedback`).
+
+    ``accepted`` is the device's last task in the job whose update the hub accepted, or empty.
+    """
+
+    folder: str
+    accepted: str
+
+
 class Work(msgspec.Struct, frozen=True, kw_only=True, tag="work"):
     """One task. ``parts`` are files of the global adapter, by the sha256 in its manifest.
 
@@ -64,6 +74,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True, tag="work"):
     work: LocalWork | None = None  # None: evaluate only
     variants: list[str] = []
     checkpoint: str | None = None  # file that the training state is kept in, and taken up from
+    feedback: Feedback | None = None
 
 
 class Pause(msgspec.Struct, frozen=True, kw_only=True, tag="pause"):

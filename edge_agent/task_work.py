@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edge_agent.gather import Gathered
-from edge_agent.protocol import Work
+from edge_agent.jobs import residuals_of
+from edge_agent.protocol import Feedback, Work
 from edge_agent.task_run import TaskRun
 from wire.messages import LocalWork, Result, RungPlan
 
@@ -50,6 +51,9 @@ def work_of(agent: "Supervisor", task: TaskRun, base: Path, adapter: Gathered) -
         work=_local(offer.work, line),
         variants=[] if task.evaluations else offer.variants,
         checkpoint=str(agent.folder / STATE_FILE),
+        feedback=Feedback(
+            folder=str(residuals_of(agent.folder, offer.job)), accepted=offer.accepted
+        ),
     )
 
 

@@ -60,6 +60,7 @@ class ScriptedDevice:
         self.topics = Topics(fleet)
         self.role = role
         self.rank = rank
+        self.codecs = ["raw", "bf16", "int8"]
         self.offers: list[Offer] = []
         self.seen: list[Message] = []
         self.chunks: list[bytes] = []
@@ -115,7 +116,7 @@ class ScriptedDevice:
             cores=1,
             memory_limit_bytes=10**9,
             memory_reason="test",
-            codecs=["raw", "bf16", "int8"],
+            codecs=self.codecs,
             plans={job: plan},
         )
         self.link.publish(self.topics.device_state(self.id), encode(state), 1, retain=True)

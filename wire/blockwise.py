@@ -27,6 +27,7 @@ class BlockwiseIntegers:
 
     def __init__(self, name: str, *, bits: int, block: int) -> None:
         self.name = name
+        self.biased = False
         self.bits_per_parameter = bits + 32.0 / block
         self._packed = bits == 4
         self._block = block

@@ -88,6 +88,7 @@ class PackedStart:
         self, manifest: AdapterManifest, parts: Mapping[str, Path], components: int = 0
     ) -> None:
         self.name = f"the adapter of job {manifest.job}, round {manifest.round}"
+        self.round = manifest.round  # after which it was published
         self.rank = components or manifest.rank
         self.tokens = manifest.tokens
         self.hidden_size = manifest.hidden_size

@@ -18,8 +18,10 @@ from edge_agent.training.contract import Base, Placed
 from edge_agent.training.drawn import held_out_rows, training_rows
 from edge_agent.training.errors import PausedError
 from edge_agent.training.evaluate import evaluate
+from edge_agent.training.feedback import ErrorFeedback
 from edge_agent.training.following import follow_all
 from edge_agent.training.heap import trim_heap
+from edge_agent.training.residuals import Facts
 from edge_agent.training.start import PackedStart
 from edge_agent.training.tokens import Row
 from edge_agent.training.train import train
@@ -27,7 +29,7 @@ from wire.codecs import by_name
 from wire.errors import MalformedError
 from wire.manifest import AdapterManifest
 from wire.messages import LocalWork, TrainMetrics
-from wire.tensors import pack
+from wire.tensors import PackedFile, pack
 
 
 class Tasks:
@@ -83,7 +85,7 @@ class Tasks:
         if work.work is not None and trains:
             metrics = self._train(work, work.work, role, drawn, placed)
             trim_heap()  # AdamW's moments, of which many are small, are gone
-            update = self._pack(work, work.work, placed)
+            update = self._pack(work, work.work, placed, start)
         self._report(Finished(task=work.task, update=update, train=metrics))
 
     def _warm_base(self, path: str, rung: str) -> Base:
@@ -155,12 +157,20 @@ class Tasks:
             load_s=self._load_s,
         )
 
-    def _pack(self, work: Work, local: LocalWork, placed: Placed) -> str:
+    def _pack(self, work: Work, local: LocalWork, placed: Placed, start: PackedStart) -> str:
         self._report(Progress(task=work.task, stage="pack"))
         try:
-            packed = pack(placed.update(), by_name(work.codec), local.seed)
+            codec, update = by_name(work.codec), placed.update()
+            memory = _memory(work, local, start) if codec.biased else None
+            if memory is not None:
+                update = memory.added(update)
+            packed = pack(update, codec, local.seed)
         except (MalformedError, ValueError) as error:
             raise AgentError(f"the update can't be packed: {error}") from error
+        if memory is not None:
+            shapes = {name: tensor.shape for name, tensor in update.items()}
+            with PackedFile.open(packed, shapes) as sent:
+                memory.keep(update, sent.get)
         path = Path(work.out) / "update.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(packed)
@@ -180,6 +190,14 @@ def _role(work: Work) -> Role:
             f"optimizer is {work.work.optimizer!r}; known here is adamw. Update the agent."
         )
     return role
+
+
+def _memory(work: Work, local: LocalWork, start: PackedStart) -> ErrorFeedback | None:
+    if work.feedback is None:
+        return None
+    reach = local.lr * local.steps
+    folder, accepted = Path(work.feedback.folder), work.feedback.accepted
+    return ErrorFeedback(folder, Facts(work.task, start.round), accepted, start, reach)
 
 
 def _checkpoint(work: Work) -> Checkpoint | None:

@@ -267,8 +267,11 @@ class Adapters:
 
 
 def _difference_codec(codec: str, numbers: int) -> str:
-    known = {name: kind.bits_per_parameter for name, kind in catalogue().items()}
-    chosen, _ = choose_codec(codec, hub=known, device=known, parameters=numbers)
+    """Return the job's codec; but what a biased one leaves out of an adapter would be gone."""
+    found = catalogue()
+    known = {name: kind.bits_per_parameter for name, kind in found.items() if not kind.biased}
+    wanted = codec if codec in known else "auto"
+    chosen, _ = choose_codec(wanted, hub=known, device=known, parameters=numbers)
     return chosen or WHOLE_CODEC
 
 

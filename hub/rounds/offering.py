@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from hub.rounds import actions
+from hub.rounds.queries import last_accepted
+from hub.scheduling.contract import Member
+from wire.codecs import by_name
 from wire.messages import Cancel, LocalWork, Offer, RoundAnnounce, encode
 
 if TYPE_CHECKING:
@@ -108,11 +111,19 @@ class Offering:
                 variants=list(member.variants),
                 deadline_s=max(1.0, action.deadline_ts - now),
                 reason=member.reason,
+                accepted=self._accepted(member) if training else "",
             ),
             # Its deadline counts from receipt, so one that waited in the broker would be late;
             # by then it was repeated.
             expiry_s=int(LAST_RESEND_S),
         )
+
+    def _accepted(self, member: Member) -> str:
+        """Return the device's last accepted task, if the codec makes it keep what it left out."""
+        round_ = last_accepted(self._run.state, member.device)
+        if round_ is None or not by_name(member.codec).biased:
+            return ""
+        return self._run.task_name(round_, member.device)
 
     def cancel(self, action: actions.CancelTask) -> None:
         """Tell a session, once, that a task is not wanted any more."""

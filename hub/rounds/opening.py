@@ -155,6 +155,7 @@ class Opening:
             steps=file.local.steps,
             rank=file.lora.rank,
             codecs={name: codec.bits_per_parameter for name, codec in codecs().items()},
+            biased=frozenset(name for name, codec in codecs().items() if codec.biased),
             codec=file.codec,
             deadline_s=None if isinstance(deadline, str) else deadline,
             seed=file.seed,

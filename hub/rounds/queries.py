@@ -45,6 +45,15 @@ def verdict_now(state: JobState, device: str, round_: int) -> Verdict:
     return _late_verdict(state.current, round_, state.rules)
 
 
+def last_accepted(state: JobState, device: str) -> int | None:
+    """Return the round of a device's last task whose update was accepted; None: there is none."""
+    for record in reversed(state.records):
+        one = record.members.get(device)
+        if one is not None and one.member.kind == "train" and one.state in ("delivered", "late"):
+            return record.round
+    return None
+
+
 def may_take(state: JobState, device: str, round_: int, at: float) -> str | None:
     """Return None if a device's task is still wanted, else why not."""
     state = settle(state, at)

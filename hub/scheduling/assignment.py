@@ -31,6 +31,7 @@ def predicted_s(
         hub=job.codecs,
         device=candidate.device.codecs,
         parameters=parameters,
+        biased=job.biased,
     )
     steps = fixed.steps if fixed else job.steps
     size_bytes = update_bytes(parameters, job.codecs[codec]) if codec else 0
@@ -70,6 +71,7 @@ def assign_training(
         hub=job.codecs,
         device=device.codecs,
         parameters=parameters,
+        biased=job.biased,
     )
     if codec is None:
         return why_codec

@@ -13,7 +13,12 @@ def update_bytes(parameters: int, bits: float) -> int:
 
 
 def choose_codec(
-    wanted: str, *, hub: Mapping[str, float], device: Collection[str], parameters: int
+    wanted: str,
+    *,
+    hub: Mapping[str, float],
+    device: Collection[str],
+    parameters: int,
+    biased: Collection[str] = (),
 ) -> tuple[str | None, str]:
     """Return the codec and why; None if there is none that both sides know.
 
@@ -26,12 +31,14 @@ def choose_codec(
         hub: the hub's codecs, with their bits per parameter.
         device: the device's codecs.
         parameters: of the update.
+        biased: codecs that only a job may ask for: what they leave out comes later, or never.
     """
     common = {name: bits for name, bits in hub.items() if name in device}
     if wanted != "auto":
         if wanted in common:
             return wanted, f"codec {wanted}: the job says so"
         return None, f"the job asks for codec {wanted}; the device has {_names(device)}"
+    common = {name: bits for name, bits in common.items() if name not in biased}
     if not common:
         return None, f"no common codec: the device has {_names(device)}, the hub {_names(hub)}"
     few = parameters <= FEW_NUMBERS

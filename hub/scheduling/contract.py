@@ -30,8 +30,8 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 class JobView(msgspec.Struct, frozen=True, kw_only=True):
     """What of a job matters to its schedule.
 
-    ``codecs`` are the hub's own, with their bits per parameter. The sizes say how long the adapter
-    takes to fetch and an update to send.
+    ``codecs`` are the hub's own, with their bits per parameter; ``biased`` are those of them that
+    only a job may ask for. The sizes say how long the adapter takes to fetch and an update to send.
     """
 
     job: str
@@ -41,6 +41,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     steps: int
     rank: int
     codecs: Mapping[str, float]
+    biased: frozenset[str] = frozenset()
     codec: str = "auto"
     deadline_s: float | None = None  # None: from the devices' own times
     seed: int | None = None

@@ -8,7 +8,7 @@ import pytest
 
 from edge_agent.calibration import Calibration, Measured
 from edge_agent.failures import Failures
-from edge_agent.jobs import KnownJobs
+from edge_agent.jobs import KnownJobs, residuals_of
 from wire.errors import TooLargeError
 from wire.messages import (
     AdapterRef,
@@ -50,7 +50,7 @@ CALIBRATION = Calibration(
 
 
 def known(folder: Path, limit_bytes: int) -> KnownJobs:
-    return KnownJobs(Failures(folder / "failures.json", limit_bytes))
+    return KnownJobs(Failures(folder / "failures.json", limit_bytes), folder)
 
 
 def test_nothing_is_promised_before_the_worker_was_measured(tmp_path: Path) -> None:
@@ -135,3 +135,15 @@ def test_a_new_round_of_a_known_job_changes_no_plan(tmp_path: Path) -> None:
     jobs = known(tmp_path, 2_000_000_000)
     assert jobs.learn(ANNOUNCE)
     assert not jobs.learn(msgspec.structs.replace(ANNOUNCE, round=2, phase="training"))
+
+
+@pytest.mark.parametrize("phase", ["done", "failed", "cancelled"])
+def test_a_job_that_is_over_leaves_no_residual(tmp_path: Path, phase: Any) -> None:
+    jobs = known(tmp_path, 2_000_000_000)
+    for job in ("notes", "other"):
+        residuals_of(tmp_path, job).mkdir(parents=True)
+        (residuals_of(tmp_path, job) / "kept.safetensors").write_bytes(b"x")
+    # It may have ended while this device was away: its last announcement is all that it hears.
+    jobs.learn(msgspec.structs.replace(ANNOUNCE, phase=phase))
+    assert not residuals_of(tmp_path, "notes").exists()
+    assert residuals_of(tmp_path, "other").exists()

@@ -8,11 +8,13 @@ import threading
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from edge_agent.protocol import (
     Event,
     Failed,
+    Feedback,
     Fetch,
     Finished,
     Losses,
@@ -23,7 +25,9 @@ from edge_agent.protocol import (
     Warm,
     Work,
 )
+from edge_agent.training.reproject import difference, reproject
 from edge_agent.worker_env import worker_environment
+from wire.codecs import by_name
 from wire.messages import LocalWork
 from wire.tensors import PackedFile
 
@@ -221,6 +225,48 @@ def test_a_pause_of_another_task_is_none_of_this_one(worker, llama, make_adapter
     ended = worker.until(lambda event: isinstance(event, Paused | Finished))[-1]
     assert isinstance(ended, Paused)
     assert isinstance(worker.do(work)[-1], Finished)
+
+
+def moves_of(event, saved):
+    with PackedFile.open(Path(event.update), saved.manifest.expected_lora(2)) as packed:
+        return {name: packed.get(name) for name in packed.names()}
+
+
+def test_what_a_biased_codec_leaves_out_is_part_of_the_next_update(
+    worker, llama, make_adapter, data, tmp_path
+):
+    saved = make_adapter(llama, rank=4, tokens=0)
+    folder = tmp_path / "residuals" / "job"
+
+    def done(name, accepted="", codec="topk"):
+        feedback = Feedback(folder=str(folder), accepted=accepted)
+        work = task(
+            llama, saved, data, tmp_path / "out", task=name, rung="streamed", variants=[],
+            codec=codec, feedback=feedback,
+        )  # fmt: skip
+        return moves_of(worker.do(work)[-1], saved)
+
+    own = done("job.1.dev", codec="raw")
+    assert not folder.exists()  # nothing is left out
+    first = done("job.1.dev")
+    kept = [name for name in own if np.count_nonzero(first[name]) < own[name].size / 2]
+    assert kept
+    # The task is the same in each round here, so that the next update alone tells of a memory.
+    forgetful = done("job.2.dev")
+    assert all(np.array_equal(forgetful[name], first[name]) for name in own)
+    done("job.1.dev")
+    second = done("job.2.dev", accepted="job.1.dev")
+    name = next(name for name in kept if name.endswith(".lora_B"))
+    target = name.removesuffix(".lora_B")
+    b, a = (saved.tensors[f"{target}.lora_{kind}"] for kind in "BA")
+    pairs = [(one[f"{target}.lora_B"], one[f"{target}.lora_A"]) for one in (own, first)]
+    d_b, d_a = reproject(difference(b[:, :2], a[:2], *pairs), b[:, :2], a[:2])
+    codec = by_name("topk")
+    for part, move in ((f"{target}.lora_B", d_b), (f"{target}.lora_A", d_a)):
+        wanted = own[part] + move
+        expected = codec.expand(codec.compress(wanted, np.random.default_rng(0)), wanted.shape)
+        assert second[part] == pytest.approx(expected, rel=1e-4, abs=1e-7)
+        assert not np.array_equal(second[part], first[part])
 
 
 LEAN = """

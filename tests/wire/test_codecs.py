@@ -33,7 +33,7 @@ def expanded(name: str, values: list[float], seed: int = 0) -> list[float]:
 
 
 def test_the_codecs_of_this_version() -> None:
-    assert CODEC_NAMES == ("bf16", "entropy", "int4", "int8", "raw")
+    assert CODEC_NAMES == ("bf16", "entropy", "int4", "int8", "raw", "seeds", "topk")
 
 
 @everything
@@ -42,7 +42,9 @@ def test_a_codec_is_called_like_its_file(name: str) -> None:
 
 
 def test_an_unknown_codec_is_refused_with_the_known_names() -> None:
-    with pytest.raises(MalformedError, match=r"'zip9'.*bf16, entropy, int4, int8, raw"):
+    with pytest.raises(
+        MalformedError, match=r"'zip9'.*bf16, entropy, int4, int8, raw, seeds, topk"
+    ):
         by_name("zip9")
 
 
@@ -109,6 +111,18 @@ def test_a_transposed_tensor_keeps_its_order(name: str) -> None:
     codec = by_name(name)
     tensor = np.array([[1, 0, -1], [0, 1, 0]], np.float32).T
     assert np.array_equal(codec.expand(codec.compress(tensor, rng()), (3, 2)), tensor)
+
+
+@everything
+def test_a_large_tensor_in_another_order_of_memory_is_the_same_tensor(name: str) -> None:
+    codec = by_name(name)
+    tensor = rng(4).normal(size=(60, 50)).astype(np.float32)
+    turned = np.asfortranarray(tensor)
+    assert codec.compress(turned, rng(1)) == codec.compress(tensor, rng(1))
+
+
+def test_codecs_that_forget_say_so() -> None:
+    assert {name for name, codec in catalogue().items() if codec.biased} == {"seeds", "topk"}
 
 
 def test_raw_loses_nothing() -> None:

@@ -82,7 +82,7 @@ def test_a_retained_message_that_comes_twice_is_learnt_once(amqtt: Broker, tmp_p
     with connected(settings, *names, client_id="ward") as (_, inbox):
         both = [await_event(inbox, Received) for _ in range(2)]
     assert both[0] == both[1]
-    known = KnownJobs(Failures(tmp_path / "failures.json", 10**9))
+    known = KnownJobs(Failures(tmp_path / "failures.json", 10**9), tmp_path)
     learnt: list[Any] = []
     for one in both:
         route = topics.parse(one.topic)

@@ -20,6 +20,7 @@ class Bfloat16:
 
     name = "bf16"
     bits_per_parameter = 16.0
+    biased = False
 
     def compress(self, tensor: Array, rng: np.random.Generator) -> bytes:
         """Return the rounded upper halves; ``rng`` is not drawn from."""

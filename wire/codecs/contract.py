@@ -19,10 +19,13 @@ class Codec(Protocol):
     Attributes:
         name: as it stands in offers and in packed sets; the name of the codec's file.
         bits_per_parameter: expected, of a large tensor of normally distributed entries.
+        biased: whether what is lost must be carried to the next update (error feedback), for it
+            doesn't vanish in the mean over devices and rounds.
     """
 
     name: str
     bits_per_parameter: float
+    biased: bool
 
     def compress(self, tensor: Array, rng: np.random.Generator) -> bytes:
         """Return a finite tensor as bytes; ``rng`` is the only source of chance."""

@@ -33,6 +33,7 @@ class Entropy:
 
     name = "entropy"
     bits_per_parameter = 1.25
+    biased = False
 
     def compress(self, tensor: Array, rng: np.random.Generator) -> bytes:
         """Return scale, frequencies and levels; ``rng`` is not drawn from."""

@@ -13,6 +13,7 @@ class Raw:
 
     name = "raw"
     bits_per_parameter = 32.0
+    biased = False
 
     def compress(self, tensor: Array, rng: np.random.Generator) -> bytes:
         """Return the numbers themselves, little-endian; ``rng`` is not drawn from."""

@@ -42,6 +42,7 @@ class Offer(Message, frozen=True, kw_only=True):
     variants: list[str] = []  # what to evaluate before training
     deadline_s: float  # from receipt: devices' clocks are often wrong
     reason: str = ""
+    accepted: str = ""  # the device's last accepted task; with codecs that need error feedback
 
 
 class Cancel(Message, frozen=True, kw_only=True):

@@ -228,6 +228,16 @@ def test_a_raw_job_is_exact_and_whole(tmp_path: Path) -> None:
     assert all(np.array_equal(found[name], meant[name]) for name in meant)
 
 
+@pytest.mark.parametrize("codec", ["topk", "seeds"])
+def test_a_biased_codec_is_for_updates_and_not_for_what_is_published(
+    tmp_path: Path, codec: str
+) -> None:
+    jobs = [Job(tmp_path / name, name) for name in (codec, "auto")]
+    for job in jobs:
+        job.advance()
+    assert jobs[0].versions[1] == jobs[1].versions[1]
+
+
 def test_the_way_to_a_version_is_kept_as_long_as_it_is_shorter(job: Job) -> None:
     for _ in range(20):
         job.advance()

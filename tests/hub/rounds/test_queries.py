@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hub.rounds import events
-from hub.rounds.queries import may_take, needed_adapters, needed_updates, verdict
+from hub.rounds.queries import last_accepted, may_take, needed_adapters, needed_updates, verdict
 
 Start = Callable[..., Any]
 
@@ -39,6 +39,21 @@ def test_an_update_may_be_late_by_a_bounded_number_of_rounds(play: Start) -> Non
     assert (job.state.current.round, verdict(job.state, "b", 1, job.now).counts) == (3, "stale")
     job.update("a")  # round 3 closes: the update would enter round 4
     assert "3 rounds old" in verdict(job.state, "b", 1, job.now).reason
+
+
+def test_a_devices_last_accepted_task_is_of_whichever_round_it_was(play: Start) -> None:
+    job = play(rounds=9, max_staleness=2)
+    job.open("a", "b", at=0, min_updates=1)
+    assert last_accepted(job.state, "a") is None
+    job.update("a", at=1)
+    assert last_accepted(job.state, "a") == 1
+    job.clock(100)
+    job.publish()
+    job.open("a", "b")
+    job.update("b", round_=1)  # late
+    assert [last_accepted(job.state, one) for one in ("a", "b", "x")] == [1, 1, None]
+    job.update("a")
+    assert last_accepted(job.state, "a") == 2
 
 
 def test_a_task_can_be_taken_while_its_round_hopes_for_it(play: Start) -> None:

@@ -45,6 +45,15 @@ def test_where_the_first_choice_is_missing_the_nearest_size_is_taken() -> None:
     assert choose(device=("raw",))[0] == "raw"
 
 
+def test_a_biased_codec_is_taken_only_where_the_job_names_it() -> None:
+    hub = {**HUB, "topk": 0.3}
+    args = {"hub": hub, "device": ("topk", "int8"), "parameters": 10**6, "biased": {"topk"}}
+    assert choose_codec("auto", **args)[0] == "int8"  # though 0.3 is nearer to 1.25
+    assert choose_codec("topk", **args)[0] == "topk"
+    alone = choose_codec("auto", **{**args, "device": ("topk",)})
+    assert alone[0] is None
+
+
 def test_without_a_common_codec_there_is_none() -> None:
     codec, reason = choose(device=("zip",))
     assert codec is None
