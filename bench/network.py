@@ -131,17 +131,23 @@ class Port:
     Args:
         number: of the host; decides names and addresses.
         exchange: where the other end of the cable is.
+
+    Attributes:
+        address: of the host.
+        cable: the name of the exchange's end.
+        mac: six bytes, of the host's end.
     """
 
     def __init__(self, number: int, exchange: Namespace) -> None:
         self._exchange = exchange
-        self._cable = f"cable{number}"
+        self.cable = f"cable{number}"
+        self.mac = bytes.fromhex(_mac(number).replace(":", ""))
         self.address = f"{_SUBNET}.{number}"
         self.namespace = Namespace()
         exchange.ip(
-            f"link add name {self._cable} type veth "
+            f"link add name {self.cable} type veth "
             f"peer name eth0 address {_mac(number)} netns {self.namespace.path}",
-            f"link set {self._cable} master {_BRIDGE} gso_max_segs 1 up",
+            f"link set {self.cable} master {_BRIDGE} gso_max_segs 1 up",
         )
         self.namespace.ip(
             f"addr add {self.address}/24 dev eth0",
@@ -153,15 +159,15 @@ class Port:
         """Return what passed so far; the calling thread must be in the exchange."""
         for line in Path("/proc/thread-self/net/dev").read_text().splitlines():
             name, _, numbers = line.partition(":")
-            if name.strip() == self._cable:
+            if name.strip() == self.cable:
                 fields = [int(number) for number in numbers.split()]
                 # What the exchange's end receives, the device sent.
                 return Traffic(fields[0], fields[8], fields[1], fields[9])
-        raise BenchError(f"there is no {self._cable} in this namespace.")
+        raise BenchError(f"there is no {self.cable} in this namespace.")
 
     def unplug(self) -> None:
         """Pull the cable: nothing passes any more, and nobody is told."""
-        self._exchange.ip(f"link set {self._cable} down")
+        self._exchange.ip(f"link set {self.cable} down")
 
 
 class Network:

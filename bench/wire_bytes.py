@@ -13,7 +13,9 @@ from pathlib import Path
 
 import msgspec
 
+from bench.listening import Listener
 from bench.network import Network, Port, Traffic
+from bench.overheard import Share, shares
 from bench.real_agent import agent_command
 from bench.report import BenchError, Row, at_most, below, say, told
 from bench.small_base import LORA_NUMBERS_PER_RANK, VOCABULARY
@@ -31,6 +33,7 @@ _JOB_S = 900.0
 _PERIOD_S = 0.01
 #: Issue 4, Flower 1.42 at the same work: bytes per device and round, up and down.
 _FLOWER = (1_005_000, 818_000)
+_NOTHING = Share(0, 0, 0)
 
 
 class _JobRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +44,7 @@ class _JobRun(msgspec.Struct, frozen=True, kw_only=True):
     loss: float  # held out, mean over the devices, after the last round
     base_loss: float
     update_bytes: float  # mean of the accepted updates
+    shares: dict[str, dict[str, Share]]  # by way, what each kind took, of all devices and rounds
 
 
 class Meter:
@@ -89,13 +93,13 @@ def bytes_rows(folder: Path, base: Path, *, quick: bool) -> list[Row]:
     with Network() as network:
         place = network.place(network.plug())
         ports = [network.plug() for _ in range(_DEVICES)]
-        with Stand(folder / "stand", place) as stand:
+        with Listener(ports) as listener, Stand(folder / "stand", place) as stand:
             _start_agents(stand, ports, folder)
             stand.run_job(_job("warm", base, "auto", seed=1) | {"rounds": 1}, _JOB_S)
             for seed in seeds:
                 for codec in ("auto", "raw"):
                     job = _job(f"{codec}-{seed}", base, codec, seed=seed)
-                    runs[codec, seed] = _run(stand, ports, job)
+                    runs[codec, seed] = _run(stand, ports, listener, job)
     return _rows(runs, seeds)
 
 
@@ -129,7 +133,7 @@ def _job(name: str, base: Path, codec: str, *, seed: int) -> dict[str, object]:
     }
 
 
-def _run(stand: Stand, ports: list[Port], job: dict[str, object]) -> _JobRun:
+def _run(stand: Stand, ports: list[Port], listener: Listener, job: dict[str, object]) -> _JobRun:
     """Run a job; count from its submission to the last round's combination."""
     name = str(job["job"])
     with Meter(ports) as meter:
@@ -147,6 +151,7 @@ def _run(stand: Stand, ports: list[Port], job: dict[str, object]) -> _JobRun:
             now.since(then) for now, then in zip(meter.at(over[0]), meter.at(began), strict=True)
         ]
     _check_complete(detail)
+    heard = [one for cable in listener.overheard for one in cable.heard]
     updates = [member.update_bytes for one in detail.rounds for member in one.members]
     run = _JobRun(
         up_bytes=[one.up_bytes / _ROUNDS for one in passed],
@@ -154,6 +159,9 @@ def _run(stand: Stand, ports: list[Port], job: dict[str, object]) -> _JobRun:
         loss=statistics.fmean(detail.loss_after.values()),
         base_loss=statistics.fmean(detail.loss_before.values()),
         update_bytes=statistics.fmean(updates),
+        shares={
+            way: shares(heard, up=way == "up", since=began, until=over[0]) for way in ("up", "down")
+        },
     )
     say(
         f"{name}: {statistics.fmean(run.up_bytes):.0f} up, {statistics.fmean(run.down_bytes):.0f} "
@@ -193,8 +201,28 @@ def _rows(runs: dict[tuple[str, int], _JobRun], seeds: tuple[int, ...]) -> list[
         told("an update as a blob, auto: mean", round(auto_update), unit),
         told("the same, bits a parameter", auto_update * 8 / numbers, "bits"),
         told("up, auto: all that is not the update", round(auto_up - auto_update), unit),
+        *_share_rows(runs, seeds),
         *_loss_rows(runs, seeds),
     ]
+    return rows
+
+
+def _share_rows(runs: dict[tuple[str, int], _JobRun], seeds: tuple[int, ...]) -> list[Row]:
+    """Return what each kind of message took with ``auto``, and TCP, per device and round."""
+    rows = []
+    times = len(seeds) * _DEVICES * _ROUNDS
+    for way in ("up", "down"):
+        kinds = {kind for seed in seeds for kind in runs["auto", seed].shares[way]}
+        found = {
+            kind: [runs["auto", seed].shares[way].get(kind, _NOTHING) for seed in seeds]
+            for kind in kinds
+        }
+        sizes = {kind: sum(one.size_bytes for one in found[kind]) / times for kind in kinds}
+        for kind in sorted(kinds, key=lambda kind: -sizes[kind]):
+            count = sum(one.count for one in found[kind]) / times
+            payload = sum(one.payload_bytes for one in found[kind]) / times
+            of = f"{count:.1f} of them" + (f", {payload:.0f} of payload" if payload else "")
+            rows.append(told(f"{way}, auto: {kind} ({of})", round(sizes[kind]), "bytes"))
     return rows
 
 

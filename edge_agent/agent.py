@@ -259,9 +259,9 @@ class Supervisor:
             check_sha256(announce.adapter.sha256)
         changed = self.jobs.learn(announce)
         self.calibrating.begin()
-        self.tasks.refresh_adapters()
         if changed:
             self.replan()
+        self.tasks.refresh_adapters()  # planned first: the broadcast is right behind
 
     # Greeting
 

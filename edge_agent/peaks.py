@@ -9,7 +9,7 @@ from wire.messages import RungPlan, TaskPeak
 
 log = logging.getLogger(__name__)
 
-#: Kept on disk; and told, the newest of them: each one travels with every snapshot.
+#: Kept on disk; and told at most, of those that are new.
 KEPT = 64
 TOLD = 3
 
@@ -23,6 +23,7 @@ class Peaks:
 
     def __init__(self, file: Path) -> None:
         self._file = file
+        self._new = 0  # that were not told yet
         self.all: list[TaskPeak] = []
         try:
             self.all = msgspec.json.decode(file.read_bytes(), type=list[TaskPeak])[-KEPT:]
@@ -30,14 +31,16 @@ class Peaks:
             return
         except (OSError, msgspec.DecodeError) as error:
             log.warning("%s is passed over: %s", file, error)
+        self._new = len(self.all)  # the hub may not have heard of them
 
-    @property
-    def told(self) -> list[TaskPeak]:
-        """Those that stand in telemetry."""
-        return self.all[-TOLD:]
+    def tell(self) -> list[TaskPeak]:
+        """Return those that were not told yet, the newest few of them."""
+        told, self._new = self.all[len(self.all) - min(self._new, TOLD) :], 0
+        return told
 
     def add(self, peak: TaskPeak) -> None:
         """Keep one."""
+        self._new += 1
         self.all = [*self.all, peak][-KEPT:]
         part = self._file.with_suffix(".part")
         try:
@@ -63,5 +66,5 @@ def peak_of(task: str, line: RungPlan, measured_bytes: int, limit_bytes: int) ->
         predicted_peak_bytes=predicted,
         measured_peak_bytes=measured_bytes,
         limit_bytes=limit_bytes,
-        error=predicted / measured_bytes - 1 if measured_bytes else 0.0,
+        error=round(predicted / measured_bytes - 1, 4) if measured_bytes else 0.0,
     )

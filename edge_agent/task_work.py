@@ -10,7 +10,7 @@ from edge_agent.gather import Gathered
 from edge_agent.jobs import residuals_of
 from edge_agent.protocol import Feedback, Work
 from edge_agent.task_run import TaskRun
-from wire.messages import LocalWork, Result, RungPlan
+from wire.messages import LocalWork, Result, RungPlan, TrainMetrics
 
 if TYPE_CHECKING:
     from edge_agent.agent import Supervisor
@@ -81,14 +81,26 @@ def result_of(agent: "Supervisor", task: TaskRun, request: str, measured_bytes: 
         status="done" if task.failure is None else "failed",
         sha256=task.update,
         reason=task.failure,
-        train=task.finished.train if task.finished else None,
-        evaluations=task.evaluations,
+        train=_short(task.finished.train) if task.finished and task.finished.train else None,
+        # Those with which a training began were told then.
+        evaluations=task.evaluations if task.offer.kind == "evaluate" else [],
         rung=task.line.rung,
         peak_bytes=measured_bytes,
         predicted_peak_bytes=task.line.predicted_peak_bytes,
         bytes_up=agent.link.bytes_up,
         bytes_down=agent.link.bytes_down + agent.worker.fetched_bytes,
-        download_s=task.adapter_wait_s,
-        upload_s=task.upload_s,
+        download_s=round(task.adapter_wait_s, 3),
+        upload_s=round(task.upload_s, 3),
         upload_bytes=task.update_bytes,
+    )
+
+
+def _short(train: TrainMetrics) -> TrainMetrics:
+    """Return metrics without the digits that nobody reads."""
+    return msgspec.structs.replace(
+        train,
+        loss_first=round(train.loss_first, 6),
+        loss_last=round(train.loss_last, 6),
+        seconds_per_step=round(train.seconds_per_step, 4),
+        load_s=round(train.load_s, 3),
     )

@@ -159,7 +159,6 @@ class Tasks:
         task.stage = "work"
         task.working = True
         self._agent.worker.work(work_of(self._agent, task, base, adapter), task.line)
-        self._agent.teller.telemetry()
 
     def _report(self) -> None:
         task = self.current

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: Progress is shown after so long in each stage of a task, then after twice as long each time: a
 #: short task is seen to move, and a long one doesn't spend an update's worth of bytes on saying so.
-PROGRESS_S = 2.0
+PROGRESS_S = 5.0
 LONGEST_PROGRESS_S = 30.0
 #: And so often where every byte counts; an hour's training else costs over a megabyte.
 METERED_S = 60.0
@@ -35,7 +35,9 @@ class Teller:
     def state(self, state: State, reason: str | None = None) -> None:
         """Publish the retained state."""
         agent = self._agent
-        message = DeviceState(state=state, session=agent.session, ts=time.time(), reason=reason)
+        message = DeviceState(
+            state=state, session=agent.session, ts=round(time.time(), 3), reason=reason
+        )
         topic = agent.topics.device_state(agent.settings.device)
         agent.link.publish(topic, encode(message), message.QOS, retain=True)
 
@@ -44,7 +46,7 @@ class Teller:
         agent = self._agent
         message = DeviceInfo(
             session=agent.session,
-            ts=time.time(),
+            ts=round(time.time(), 3),
             agent_version=LORIKEET_VERSION,
             wire_version=WIRE_VERSION,
             machine=machine(),
@@ -84,7 +86,7 @@ class Teller:
         fares, trouble = agent.resting.conditions(), agent.resting.trouble
         message = Telemetry(
             session=agent.session,
-            ts=time.time(),
+            ts=round(time.time(), 3),
             supervisor_rss_bytes=resident_bytes(os.getpid()) or 0,
             worker_rss_bytes=agent.worker.resident_bytes,
             bytes_up=agent.link.bytes_up,
@@ -97,7 +99,7 @@ class Teller:
             memory_some_avg10=fares.memory_some_avg10,
             memory_full_avg10=fares.memory_full_avg10,
             paused=trouble.reason if trouble is not None else agent.metering.reason,
-            peaks=agent.peaks.told if progress is None else [],  # once is enough
+            peaks=agent.peaks.tell() if progress is None else [],
         )
         topic = agent.topics.telemetry(agent.settings.device)
         agent.link.publish(topic, encode(message), message.QOS)
@@ -116,7 +118,7 @@ class Teller:
         message = DeviceEvent(
             type=kind,
             session=agent.session,
-            ts=time.time(),
+            ts=round(time.time(), 3),
             detail=detail,
             job=offer.job if offer else None,
             round=offer.round if offer else None,

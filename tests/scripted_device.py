@@ -131,7 +131,7 @@ class ScriptedDevice:
         topic = self.topics.request(self.id, str(message.NAME))
         deadline = time.monotonic() + TIMEOUT_S
         while time.monotonic() < deadline:
-            self.link.publish(topic, encode(message))
+            self.link.publish(topic, encode(message), message.QOS)
             reply = self._await(lambda e: getattr(e, "re", None) == message.id, 3.0)
             if reply is not None:
                 return reply  # type: ignore[no-any-return]

@@ -205,7 +205,7 @@ FLEET, DEVICE, JOB, LAST = "F", "D", "J", "N"
 
 def topic_of(kind: str) -> str:
     """Return a topic as Topics spells it, with letters in place of names."""
-    words = {"job_round": (JOB,), "slice_chunk": (JOB, LAST), "hub_state": ()}
+    words = {"job_round": (JOB,), "job_phase": (JOB,), "slice_chunk": (JOB, LAST), "hub_state": ()}
     named = (DEVICE, LAST) if kind in ("event", "request", "command") else (DEVICE,)
     spelt: str = getattr(Topics(FLEET), kind)(*words.get(kind, named))
     return spelt

@@ -19,6 +19,7 @@ Party = Literal["hub", "device"]
 SENDERS: dict[str, Party] = {
     "hub_state": "hub",
     "job_round": "hub",
+    "job_phase": "hub",
     "device_state": "device",
     "device_info": "device",
     "telemetry": "device",
@@ -87,6 +88,9 @@ class Topics(msgspec.Struct, frozen=True):
 
     def job_round(self, job: str = "+") -> str:
         return f"{self.watched}/job/{job}/round"
+
+    def job_phase(self, job: str = "+") -> str:
+        return f"{self.watched}/job/{job}/phase"
 
     def device_state(self, device: str = "+") -> str:
         return f"{self.watched}/d/{device}/state"
@@ -172,6 +176,7 @@ def fleet_of(topic: str) -> str | None:
 _WATCHED = {
     "hub_state": ("hub", "state"),
     "job_round": ("job", "{job}", "round"),
+    "job_phase": ("job", "{job}", "phase"),
     "device_state": ("d", "{device}", "state"),
     "device_info": ("d", "{device}", "info"),
     "telemetry": ("d", "{device}", "up", "telemetry"),

@@ -17,6 +17,8 @@ PROBE_S = 5.0
 #: A live agent sends telemetry every minute; after this silence its session is given up. The
 #: broker's own notice (the will) comes much sooner, unless the broker itself was lost.
 SILENCE_S = 200.0
+#: Of a device's tasks, the newest.
+KEPT_PEAKS = 3
 
 
 class Device(msgspec.Struct, kw_only=True):
@@ -35,6 +37,12 @@ class Device(msgspec.Struct, kw_only=True):
     bytes_down: int = 0
     peak_bytes: int = 0  # as the device reported with its last result
     predicted_peak_bytes: int = 0
+
+    def hear(self, telemetry: Telemetry) -> None:
+        """Take a snapshot; a peak is told once, so that the last ones are kept with it."""
+        before = self.telemetry.peaks if self.telemetry is not None else []
+        kept = [*before, *telemetry.peaks][-KEPT_PEAKS:]
+        self.telemetry = msgspec.structs.replace(telemetry, peaks=kept)
 
 
 #: A device that rests is connected, but a task would rest with it.

@@ -275,7 +275,7 @@ class Coordinator:
                 self.desk.store.save_device(to_remember(self.sessions.devices[device]))
                 self._drive()
             case Telemetry():
-                self.sessions.devices[device].telemetry = message
+                self.sessions.devices[device].hear(message)
             case DeviceEvent():
                 what = f"device {device}: {message.type}: {message.detail}"
                 self.quiet.warn(f"{device} {message.type}", what)

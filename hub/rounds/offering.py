@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from hub.rounds import actions
+from hub.rounds.desk import Desk
 from hub.rounds.queries import last_accepted
 from hub.scheduling.contract import Member
 from wire.codecs import by_name
-from wire.messages import Cancel, LocalWork, Offer, RoundAnnounce, encode
+from wire.messages import Cancel, LocalWork, Offer, RoundAnnounce, RoundPhase, encode
 
 if TYPE_CHECKING:
     from hub.rounds.job_run import JobRun
@@ -18,6 +19,7 @@ FIRST_RESEND_S = 4.0
 LAST_RESEND_S = 60.0
 #: A retained document has at most 8 KiB; the whole reason is in the round's record.
 MAX_REASON = 1000
+_LAST = ("done", "failed", "cancelled")
 
 
 class Offering:
@@ -30,20 +32,38 @@ class Offering:
     def __init__(self, run: "JobRun") -> None:
         self._run = run
         self._announced: bytes = b""
+        self._told: bytes = b""
         self._offered: dict[str, tuple[str, float, float]] = {}  # device: task, due, pause
         self._cancelled: set[str] = set()
         self._fresh = True  # nothing was broadcast by this process yet
 
     def announce(self, action: actions.Announce) -> None:
-        """Publish the announcement, if it says something new."""
+        """Publish the announcement and the phase, if they say something new."""
+        self._tell_devices(action)
+        desk = self._run.desk
         # Everything but the time, to tell whether it says something new.
-        document = self._announcement(action, 0.0)
-        if encode(document) == self._announced:
+        document = self._phase(action, 0.0)
+        if encode(document) == self._told:
             return
-        message = msgspec.structs.replace(document, ts=self._run.desk.now())
-        topic = self._run.desk.topics.job_round(self._run.name)
-        if self._run.desk.link.publish(topic, encode(message), message.QOS, retain=True):
-            self._announced = encode(document)
+        message = msgspec.structs.replace(document, ts=_now(desk))
+        topic = desk.topics.job_phase(self._run.name)
+        if desk.link.publish(topic, encode(message), message.QOS, retain=True):
+            self._told = encode(document)
+
+    def _tell_devices(self, action: actions.Announce) -> None:
+        desk = self._run.desk
+        document = self._announcement(action, 0.0)
+        # A phase is no news to a device, but for the last one: it costs each of them a kilobyte.
+        over = document.phase in _LAST
+        news = msgspec.structs.replace(
+            document, phase=document.phase if over else "open", deadline_ts=None, reason=None
+        )
+        if encode(news) == self._announced:
+            return
+        message = msgspec.structs.replace(document, ts=_now(desk))
+        topic = desk.topics.job_round(self._run.name)
+        if desk.link.publish(topic, encode(message), message.QOS, retain=True):
+            self._announced = encode(news)
             if self._fresh and not self._run.over:
                 self._run.broadcast(action.adapter)
             self._fresh = False
@@ -58,13 +78,24 @@ class Offering:
             knobs=self._run.knobs,
             base=self._run.base.ref,
             adapter=self._run.reference(action.adapter),
-            deadline_ts=action.deadline_ts,
+            deadline_ts=_milliseconds(action.deadline_ts),
+            reason=action.reason[:MAX_REASON] or None,
+        )
+
+    def _phase(self, action: actions.Announce, ts: float) -> RoundPhase:
+        return RoundPhase(
+            job=self._run.name,
+            round=action.round,
+            rounds=self._run.file.rounds,
+            phase=action.phase,
+            ts=ts,
+            deadline_ts=_milliseconds(action.deadline_ts),
             reason=action.reason[:MAX_REASON] or None,
         )
 
     def forget(self) -> None:
         """The broker may have lost what it kept: say it again."""
-        self._announced = b""
+        self._announced = self._told = b""
 
     def offer(self, action: actions.Offer) -> None:
         """Offer a task, unless that was done a moment ago."""
@@ -109,7 +140,7 @@ class Offering:
                 codec=member.codec,
                 work=work if training else None,
                 variants=list(member.variants),
-                deadline_s=max(1.0, action.deadline_ts - now),
+                deadline_s=max(1.0, round(action.deadline_ts - now, 3)),
                 reason=member.reason,
                 accepted=self._accepted(member) if training else "",
             ),
@@ -139,3 +170,12 @@ class Offering:
     def forget_device(self, device: str) -> None:
         """The device is new here: its offer is due at once."""
         self._offered.pop(device, None)
+
+
+def _now(desk: Desk) -> float:
+    return round(desk.now(), 3)
+
+
+def _milliseconds(ts: float | None) -> float | None:
+    """Return a time without the digits that nobody reads and all devices would pay for."""
+    return None if ts is None else round(ts, 3)

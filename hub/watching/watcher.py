@@ -17,7 +17,7 @@ MAX_LINE = 600
 MAX_DEVICES = 10_000
 #: Topics whose retained message is remembered.
 MAX_STANDING = 20_000
-_TO_ALL = ("hub_state", "job_round", "slice_chunk")
+_TO_ALL = ("hub_state", "job_round", "job_phase", "slice_chunk")
 
 
 class Line(msgspec.Struct, frozen=True):

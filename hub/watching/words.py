@@ -27,6 +27,7 @@ from wire.messages import (
     Report,
     Result,
     RoundAnnounce,
+    RoundPhase,
     RungPlan,
     Take,
     Telemetry,
@@ -81,10 +82,18 @@ def _(message: RoundAnnounce) -> Words:
     text = f"round {message.round} of {message.rounds}: {message.phase}"
     if message.adapter is not None:
         text += f", adapter {one_line(message.adapter.sha256[:8])}"
+    return _until(text, message)
+
+
+@say.register
+def _(message: RoundPhase) -> Words:
+    return _until(f"round {message.round} of {message.rounds}: {message.phase}", message)
+
+
+def _until(text: str, message: RoundAnnounce | RoundPhase) -> Words:
     if message.deadline_ts is not None:
         text += f", until {clock_word(message.deadline_ts)}"
-    style = _PHASE_STYLE.get(message.phase, "bold")
-    return Words(text + _reason(message.reason), style)
+    return Words(text + _reason(message.reason), _PHASE_STYLE.get(message.phase, "bold"))
 
 
 # From a device to all

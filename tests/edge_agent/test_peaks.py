@@ -27,7 +27,17 @@ def test_they_outlive_the_agent_and_the_newest_are_told(tmp_path: Path) -> None:
     again = Peaks(tmp_path / "peaks.json")
     assert again.all == peaks.all
     assert len(again.all) == KEPT
-    assert [peak.task for peak in again.told] == [f"j.{KEPT + 5 - TOLD + n}.a" for n in range(TOLD)]
+    newest = [f"j.{KEPT + 5 - TOLD + n}.a" for n in range(TOLD)]
+    assert [peak.task for peak in again.tell()] == newest
+
+
+def test_each_is_told_once(tmp_path: Path) -> None:
+    peaks = Peaks(tmp_path / "peaks.json")
+    peaks.add(peak_of("j.1.a", LINE, 400, 500))
+    assert [peak.task for peak in peaks.tell()] == ["j.1.a"]
+    assert peaks.tell() == []
+    peaks.add(peak_of("j.2.a", LINE, 400, 500))
+    assert [peak.task for peak in peaks.tell()] == ["j.2.a"]
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'[{"task": 1}]', b"\xff\x00"])
@@ -48,5 +58,5 @@ def test_a_disk_that_takes_nothing_stops_nobody(
 ) -> None:
     peaks = Peaks(tmp_path / "absent" / "peaks.json")
     peaks.add(peak_of("j.1.a", LINE, 400, 500))
-    assert len(peaks.told) == 1
+    assert len(peaks.tell()) == 1
     assert "can't be written" in caplog.text

@@ -107,7 +107,7 @@ class SteadyDevice(ScriptedDevice):
 
     def _say_hello(self) -> None:
         hello = Hello(id=self.number(), session=self.session, agent_version="test", wire_version=1)
-        self.link.publish(self.topics.request(self.id, "hello"), encode(hello))
+        self.link.publish(self.topics.request(self.id, "hello"), encode(hello), hello.QOS)
 
     # Down
 
@@ -122,7 +122,7 @@ class SteadyDevice(ScriptedDevice):
 
     def _ask_blob(self, sha256: str, missing: Ranges) -> None:
         get = BlobGet(id=self.number(), session=self.session, sha256=sha256, missing=missing)
-        self.link.publish(self.topics.request(self.id, "blob-get"), encode(get))
+        self.link.publish(self.topics.request(self.id, "blob-get"), encode(get), get.QOS)
 
     def _gathered(self, reference: AdapterRef) -> AdapterManifest | None:
         """Return an adapter's manifest once all of its parts are here, whole."""

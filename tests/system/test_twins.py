@@ -15,7 +15,7 @@ pytestmark = pytest.mark.broker
 
 def ask_to_enter(device: ScriptedDevice) -> None:
     hello = Hello(id="enter", session=device.session, agent_version="test", wire_version=1)
-    device.link.publish(device.topics.request(device.id, "hello"), encode(hello))
+    device.link.publish(device.topics.request(device.id, "hello"), encode(hello), hello.QOS)
 
 
 def entered(device: ScriptedDevice) -> Welcome | Refused:

@@ -21,6 +21,11 @@ TOPICS = Topics("clinics")
 TABLE = [
     (TOPICS.hub_state(), "lorikeet/v1/clinics/hub/state", Route("hub_state")),
     (
+        TOPICS.job_phase("notes"),
+        "lorikeet/v1/clinics/job/notes/phase",
+        Route("job_phase", job="notes"),
+    ),
+    (
         TOPICS.job_round("notes"),
         "lorikeet/v1/clinics/job/notes/round",
         Route("job_round", job="notes"),

@@ -16,7 +16,7 @@ from wire.messages.device import (
     TaskProgress,
     Telemetry,
 )
-from wire.messages.hub import AdapterRef, BaseRef, HubState, RoundAnnounce
+from wire.messages.hub import AdapterRef, BaseRef, HubState, RoundAnnounce, RoundPhase
 from wire.messages.plan import JobKnobs, ModelShape, RungPlan
 from wire.messages.replies import Accepted, BlobInfo, Credit, Refused, Reply, Welcome
 from wire.messages.requests import (
@@ -38,8 +38,8 @@ __all__ = [
     "BlobGet", "BlobInfo", "BlobInit", "Cancel", "Credit", "DataSummary", "DeviceEvent",
     "DeviceInfo", "DeviceState", "Evaluated", "Evaluation", "Hello", "HubState", "JobKnobs",
     "LocalWork", "Message", "ModelShape", "Offer", "Ranges", "Refused", "Reply", "Report",
-    "Result", "RoundAnnounce", "RungPlan", "Take", "TaskPeak", "TaskProgress", "Telemetry",
-    "TrainMetrics", "Welcome", "catalogue", "decode", "encode", "parse",
+    "Result", "RoundAnnounce", "RoundPhase", "RungPlan", "Take", "TaskPeak", "TaskProgress",
+    "Telemetry", "TrainMetrics", "Welcome", "catalogue", "decode", "encode", "parse",
 ]  # fmt: skip
 
 

@@ -54,7 +54,7 @@ class DeviceInfo(Message, frozen=True, kw_only=True):
     plans: Annotated[dict[str, RungPlan], msgspec.Meta(max_length=64)] = {}  # by job
 
 
-class TaskProgress(msgspec.Struct, frozen=True, kw_only=True):
+class TaskProgress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How far the running task is."""
 
     task: str

@@ -44,8 +44,11 @@ class AdapterRef(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: Annotated[int, msgspec.Meta(ge=1, le=MAX_MANIFEST_BYTES)]
 
 
-class RoundAnnounce(Message, frozen=True, kw_only=True):
-    """A job and where it stands; retained, so that a device that comes later sees it."""
+class RoundAnnounce(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """A job and its newest adapter; retained, so that a device that comes later sees it.
+
+    Once a round: what devices work with. `RoundPhase` tells the rest to whoever watches.
+    """
 
     ROUTE = "job_round"
     RETAIN = True
@@ -58,5 +61,20 @@ class RoundAnnounce(Message, frozen=True, kw_only=True):
     knobs: JobKnobs
     base: BaseRef
     adapter: AdapterRef | None = None
+    deadline_ts: float | None = None
+    reason: str | None = None
+
+
+class RoundPhase(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """Where a job stands; retained. For people and programs that watch: devices don't listen."""
+
+    ROUTE = "job_phase"
+    RETAIN = True
+
+    job: str
+    round: int  # 0 before the first round opens
+    rounds: int
+    phase: JobPhase
+    ts: float
     deadline_ts: float | None = None
     reason: str | None = None

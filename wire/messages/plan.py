@@ -13,7 +13,7 @@ Word = Annotated[str, msgspec.Meta(max_length=63)]
 Sentence = Annotated[str, msgspec.Meta(max_length=1000)]
 
 
-class ModelShape(msgspec.Struct, frozen=True, kw_only=True):
+class ModelShape(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The numbers of a decoder-only model from which its memory follows (its ``config.json``)."""
 
     model_type: str
@@ -32,7 +32,7 @@ class ModelShape(msgspec.Struct, frozen=True, kw_only=True):
     stored_bytes: SizeBytes = 0  # of all tensors there; 0: not told
 
 
-class JobKnobs(msgspec.Struct, frozen=True, kw_only=True):
+class JobKnobs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a device may shrink before it leaves a rung, and how far."""
 
     method: str

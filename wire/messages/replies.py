@@ -8,6 +8,7 @@ class Welcome(Message, frozen=True, kw_only=True, tag_field="type", tag="welcome
     """The session is the device's only one; ``epoch`` is the hub's."""
 
     ROUTE = "reply"
+    QOS = 0
 
     re: str
     session: str
@@ -19,6 +20,7 @@ class Refused(Message, frozen=True, kw_only=True, tag_field="type", tag="refused
     """No, and why. ``final`` means that asking again can't help; else begin anew."""
 
     ROUTE = "reply"
+    QOS = 0
 
     re: str
     session: str
@@ -30,6 +32,7 @@ class Accepted(Message, frozen=True, kw_only=True, tag_field="type", tag="accept
     """Done, on disk and recorded."""
 
     ROUTE = "reply"
+    QOS = 0
 
     re: str
     session: str
@@ -46,6 +49,7 @@ class Credit(
     """
 
     ROUTE = "reply"
+    QOS = 0
 
     re: str
     session: str
@@ -59,6 +63,7 @@ class BlobInfo(Message, frozen=True, kw_only=True, tag_field="type", tag="blob")
     """The size of a blob whose chunks follow on the device's own data topic."""
 
     ROUTE = "reply"
+    QOS = 0
 
     re: str
     session: str

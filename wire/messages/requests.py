@@ -1,7 +1,8 @@
 """What a device asks of the hub. Every request has an id; its reply names it in ``re``.
 
 An MQTT acknowledgement is never taken as delivery: a request is repeated, with the same id,
-until it was replied to, and each one is idempotent.
+until it was replied to, and each one is idempotent. So neither requests nor replies ask for one
+(QoS 0): it would cost a frame of its own each time.
 """
 
 from typing import Annotated, Literal
@@ -21,6 +22,7 @@ class Hello(Message, frozen=True, kw_only=True):
     """The first request of a session; also sent again after each reconnect."""
 
     ROUTE = "request"
+    QOS = 0
     NAME = "hello"
     ANSWERS = ("Welcome", "Refused")
 
@@ -34,6 +36,7 @@ class Take(Message, frozen=True, kw_only=True, omit_defaults=True):
     """The device takes an offered task, or declines it with a reason."""
 
     ROUTE = "request"
+    QOS = 0
     NAME = "take"
     ANSWERS = ("Accepted", "Refused")
 
@@ -60,6 +63,7 @@ class Evaluated(Message, frozen=True, kw_only=True):
     """Losses of the adapter with which a task began; sent before training starts."""
 
     ROUTE = "request"
+    QOS = 0
     NAME = "evaluated"
     ANSWERS = ("Accepted", "Refused")
 
@@ -79,6 +83,7 @@ class BlobInit(Message, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     ROUTE = "request"
+    QOS = 0
     NAME = "blob-init"
     ANSWERS = ("Credit", "Accepted", "Refused")
 
@@ -102,6 +107,7 @@ class BlobFin(Message, frozen=True, kw_only=True):
     """
 
     ROUTE = "request"
+    QOS = 0
     NAME = "blob-fin"
     ANSWERS = ("Credit", "Accepted", "Refused")
 
@@ -118,6 +124,7 @@ class BlobGet(Message, frozen=True, kw_only=True):
     """
 
     ROUTE = "request"
+    QOS = 0
     NAME = "blob-get"
     ANSWERS = ("BlobInfo", "Refused")
 
@@ -145,6 +152,7 @@ class Result(Message, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     ROUTE = "request"
+    QOS = 0
     NAME = "result"
     ANSWERS = ("Accepted", "Refused")
 

@@ -1,7 +1,7 @@
 """Two machines with one id: the first stays, unless it is gone."""
 
-from hub.fleet.sessions import PROBE_S, RESTS, SILENCE_S, Sessions
-from wire.messages import DeviceInfo, DeviceState
+from hub.fleet.sessions import PROBE_S, RESTS, SILENCE_S, Device, Sessions
+from wire.messages import DeviceInfo, DeviceState, TaskPeak, Telemetry
 
 
 def state(session: str, name: str = "ready") -> DeviceState:
@@ -96,3 +96,17 @@ def test_a_device_that_rests_is_there_and_says_why() -> None:
     assert device.state in RESTS
     assert sessions.on_state("cam-7", state("a"), now=12) is None
     assert (device.state, device.state_reason) == ("ready", None)
+
+
+def test_a_peak_that_was_told_once_is_kept_with_later_snapshots() -> None:
+    def peak(task: str) -> TaskPeak:
+        return TaskPeak(
+            task=task, rung="r", predicted_peak_bytes=1, measured_peak_bytes=1, limit_bytes=1,
+            error=0.0,
+        )  # fmt: skip
+
+    device = Device(id="a", first_seen=0.0, last_seen=0.0)
+    for peaks in ([peak("1")], [], [peak("2"), peak("3")], [peak("4")], []):
+        device.hear(Telemetry(session="s", ts=1.0, supervisor_rss_bytes=1, peaks=peaks))
+    assert device.telemetry is not None
+    assert [one.task for one in device.telemetry.peaks] == ["2", "3", "4"]

@@ -24,18 +24,19 @@ R, B = "lorikeet/v1/{fleet}", "lorikeet-data/v1/{fleet}"
 DESIGNED = {
     (f"{R}/hub/state", "hub", 1, True),
     (f"{R}/job/{{job}}/round", "hub", 1, True),
+    (f"{R}/job/{{job}}/phase", "hub", 1, True),
     (f"{R}/d/{{device}}/state", "device", 1, True),
     (f"{R}/d/{{device}}/info", "device", 1, True),
     (f"{R}/d/{{device}}/up/telemetry", "device", 0, False),
     (f"{R}/d/{{device}}/up/event/{{type}}", "device", 1, False),
-    (f"{R}/d/{{device}}/up/req/hello", "device", 1, False),
-    (f"{R}/d/{{device}}/up/req/take", "device", 1, False),
-    (f"{R}/d/{{device}}/up/req/evaluated", "device", 1, False),
-    (f"{R}/d/{{device}}/up/req/blob-init", "device", 1, False),
-    (f"{R}/d/{{device}}/up/req/blob-fin", "device", 1, False),
-    (f"{R}/d/{{device}}/up/req/blob-get", "device", 1, False),
-    (f"{R}/d/{{device}}/up/req/result", "device", 1, False),
-    (f"{R}/d/{{device}}/down/res", "hub", 1, False),
+    (f"{R}/d/{{device}}/up/req/hello", "device", 0, False),
+    (f"{R}/d/{{device}}/up/req/take", "device", 0, False),
+    (f"{R}/d/{{device}}/up/req/evaluated", "device", 0, False),
+    (f"{R}/d/{{device}}/up/req/blob-init", "device", 0, False),
+    (f"{R}/d/{{device}}/up/req/blob-fin", "device", 0, False),
+    (f"{R}/d/{{device}}/up/req/blob-get", "device", 0, False),
+    (f"{R}/d/{{device}}/up/req/result", "device", 0, False),
+    (f"{R}/d/{{device}}/down/res", "hub", 0, False),
     (f"{R}/d/{{device}}/down/cmd/offer", "hub", 1, False),
     (f"{R}/d/{{device}}/down/cmd/cancel", "hub", 1, False),
     (f"{R}/d/{{device}}/down/cmd/report", "hub", 1, False),
@@ -227,7 +228,7 @@ EVENT = (
     False,
 )
 FIN = ("lorikeet/v1/f/d/a/up/req/blob-fin", b'{"id":"1","session":"s","task":"t","sha256":"0"}',
-       1, False)  # fmt: skip
+       0, False)  # fmt: skip
 WELCOME = b'{"type":"welcome","re":"1","session":"s","epoch":"e","hub_ts":1}'
 ACCEPTED = b'{"type":"accepted","re":"1","session":"s"}'
 RES = "lorikeet/v1/f/d/a/down/res"
@@ -236,7 +237,7 @@ CHUNK = encode_chunk("0" * 64, 0, b"data")
 
 def test_a_recording_without_a_fault_has_none() -> None:
     chunk = ("lorikeet-data/v1/f/d/a/up", CHUNK, 1, False)
-    seen = API.judge([STATE, EVENT, FIN, (RES, ACCEPTED, 1, False), chunk])
+    seen = API.judge([STATE, EVENT, FIN, (RES, ACCEPTED, 0, False), chunk])
     assert seen.faults == []
     assert seen.names == {
         "DeviceState": 1, "DeviceEvent": 1, "BlobFin": 1, "Accepted": 1, "Chunk": 1
@@ -257,7 +258,7 @@ def test_a_recording_without_a_fault_has_none() -> None:
         ([(STATE[0], b"\xff", 1, True)], "can't decode"),
         ([(EVENT[0].replace("oom", "data"), *EVENT[1:])], "data in the topic, oom inside"),
         ([FIN, (RES, WELCOME, 1, False)], "Welcome is no answer"),
-        ([(RES, ACCEPTED, 1, False)], "never asked"),
+        ([(RES, ACCEPTED, 0, False)], "never asked"),
         ([FIN, (RES.replace("/a/", "/b/"), ACCEPTED, 1, False)], "never asked"),
         ([("lorikeet-data/v1/f/d/a/up", CHUNK[:-1] + b"X", 1, False)], "CRC-32"),
         ([("lorikeet-data/v1/f/d/a/up", b"LKC2" + CHUNK[4:], 1, False)], "magic"),
