@@ -44,6 +44,7 @@ from wire.messages import (
 )
 from wire.quiet_log import QuietLog
 from wire.topics import Topics
+from wire.transfer import Chunk
 
 log = logging.getLogger(__name__)
 
@@ -156,10 +157,10 @@ class Coordinator:
             self.topics.device_info(),
             self.topics.event(),
             self.topics.request(),
-            self.topics.upload_chunk(),
         ):
             self.link.subscribe(topic)
         self.link.subscribe(self.topics.telemetry(), 0)
+        self.link.subscribe(self.topics.upload_chunk(), Chunk.QOS["upload_chunk"])
         self._note_absence()
         self.link.start()
         next_tick = 0.0
