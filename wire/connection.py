@@ -158,6 +158,7 @@ class Connection:
                 mqtt5=self.version == "5",
                 arrived=self._on_bytes,
                 published=self._on_published,
+                passed_over=self._on_passed_over,
                 handled=self._hand_over,
             )
         try:
@@ -369,6 +370,10 @@ class Connection:
         self._traffic.up_of_network += ACK_BYTES if qos else 0
         with contextlib.suppress(UnicodeDecodeError):  # not UTF-8, so it is no topic of ours
             self._deliver(topic.decode(), payload, retained)
+
+    def _on_passed_over(self, size_bytes: int) -> None:
+        self._traffic.down_of_network += size_bytes
+        self._say_refusal(f"messages above {MAX_INCOMING_BYTES} bytes are passed over")
 
     def _on_bytes(self, count: int) -> None:
         # In the middle of a transfer; else it would be a segment more.

@@ -20,7 +20,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from wire.errors import WireError
-from wire.packet_reader import Acknowledged, Packet, PacketReader, Published
+from wire.packet_reader import Acknowledged, Packet, PacketReader, PassedOver, Published
 
 #: Reads in a row before it is looked whether something is to be written.
 _READS = 8
@@ -90,6 +90,7 @@ class NetworkLoop:
         mqtt5: which version it speaks.
         arrived: called with the number of bytes after each read.
         published: takes each message that is not left to paho; it is acknowledged already.
+        passed_over: told the size in bytes of each message that is too long.
         handled: called after each packet that is, outside of paho's callbacks.
     """
 
@@ -101,12 +102,14 @@ class NetworkLoop:
         mqtt5: bool,
         arrived: Callable[[int], None],
         published: Callable[[Published], None],
+        passed_over: Callable[[int], None],
         handled: Callable[[], None],
     ) -> None:
         self._client = client
         self._reader = PacketReader(longest_bytes, mqtt5=mqtt5)
         self._arrived = arrived
         self._published = published
+        self._passed_over = passed_over
         self._handled = handled
         self._writing = threading.Lock()
         self._thread = threading.get_ident()
@@ -200,6 +203,10 @@ class NetworkLoop:
                 if packet.packet_id is not None:
                     client.acknowledge(packet.packet_id)
                 self._published(packet)
+            case PassedOver():
+                if packet.packet_id is not None:
+                    client.acknowledge(packet.packet_id)
+                self._passed_over(packet.size_bytes)
             case Acknowledged():
                 client.acknowledged(packet.packet_id)
             case _:

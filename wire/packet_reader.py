@@ -11,7 +11,7 @@ Sources: MQTT 3.1.1 and 5.0 (OASIS), sections 2.1, 3.3 and 3.4.
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from wire.errors import MalformedError, TooLargeError
+from wire.errors import MalformedError
 
 _PUBLISH, _PUBACK = 3, 4
 _LENGTH_BYTES = 4
@@ -39,14 +39,24 @@ class Acknowledged(NamedTuple):
     packet_id: int
 
 
-Packet = Published | Acknowledged | bytes
+class PassedOver(NamedTuple):
+    """A message that is too long: its payload is dropped as it comes.
+
+    ``packet_id``: to be acknowledged all the same, else a broker would stop after some of them.
+    """
+
+    size_bytes: int
+    packet_id: int | None
+
+
+Packet = Published | Acknowledged | PassedOver | bytes
 
 
 class PacketReader:
     """Holds what was read and is no whole packet yet, in a buffer that never grows.
 
     Args:
-        longest_bytes: of a packet; a longer one ends the connection.
+        longest_bytes: of a packet; a longer message is passed over, since anybody may send it.
         mqtt5: whether a message has properties.
     """
 
@@ -56,6 +66,7 @@ class PacketReader:
         # Room to read on while a part of the longest packet waits for its end.
         self._buffer = memoryview(bytearray(2 * longest_bytes))
         self._filled = 0
+        self._skipped_bytes = 0  # of a message that is passed over, still to come
 
     @property
     def room(self) -> memoryview:
@@ -66,21 +77,37 @@ class PacketReader:
         """Yield the packets that are whole once so many bytes were read, in their order.
 
         Raises:
-            TooLargeError: a packet is longer than it may be.
-            MalformedError: this isn't MQTT.
+            MalformedError: this isn't MQTT, or not a broker's.
         """
         self._filled += count
-        at = 0
-        while (end := self._end(at)) is not None:
-            yield self._packet(at, *end)
-            at = sum(end)
+        at = self._skip(0)
+        while (found := self._head(at)) is not None:
+            begin, size = found
+            if begin + size - at > self._longest_bytes:
+                passed = self._passed_over(at, begin, size)
+                if passed is None:
+                    break
+                yield passed
+                self._skipped_bytes = begin + size - at
+                at = self._skip(at)
+            elif begin + size <= self._filled:
+                yield self._packet(at, begin, size)
+                at = begin + size
+            else:
+                break
         left = self._filled - at
         if at and left:
             self._buffer[:left] = bytes(self._buffer[at : self._filled])
         self._filled = left
 
-    def _end(self, at: int) -> tuple[int, int] | None:
-        """Return where a packet's body begins and how long that is; None: it isn't here yet."""
+    def _skip(self, at: int) -> int:
+        """Return where what is not passed over begins, or all that came ends."""
+        skipped = min(self._skipped_bytes, self._filled - at)
+        self._skipped_bytes -= skipped
+        return at + skipped
+
+    def _head(self, at: int) -> tuple[int, int] | None:
+        """Return where a packet's body begins and how long that is; None: not known yet."""
         buffer, size = self._buffer, 0
         for place in range(_LENGTH_BYTES):
             if at + 1 + place >= self._filled:
@@ -88,16 +115,18 @@ class PacketReader:
             byte = buffer[at + 1 + place]
             size |= (byte & 0x7F) << (7 * place)
             if byte < 0x80:
-                break
-        else:
-            raise MalformedError("a packet's length has more than four bytes (MQTT, 2.2.3).")
-        begin = at + 2 + place
-        if begin - at + size > self._longest_bytes:
-            raise TooLargeError(
-                f"the broker sends a packet of {begin - at + size} bytes; at most "
-                f"{self._longest_bytes} are taken."
-            )
-        return (begin, size) if begin + size <= self._filled else None
+                return at + 2 + place, size
+        raise MalformedError("a packet's length has more than four bytes (MQTT, 2.2.3).")
+
+    def _passed_over(self, at: int, begin: int, size: int) -> PassedOver | None:
+        """Return what is known of a message that is too long; None: its head isn't here yet."""
+        first, whole = self._buffer[at], begin + size - at
+        if first >> 4 != _PUBLISH:
+            raise MalformedError(f"a packet of type {first >> 4} has {whole} bytes.")
+        topic_end = begin + 2 + (_number(self._buffer, begin) if begin + 2 <= self._filled else 0)
+        if topic_end + 2 > self._filled:
+            return None
+        return PassedOver(whole, _number(self._buffer, topic_end) if first & 0x02 else None)
 
     def _packet(self, at: int, begin: int, size: int) -> Packet:
         buffer, first, end = self._buffer, self._buffer[at], begin + size

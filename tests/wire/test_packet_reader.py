@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wire.errors import MalformedError, TooLargeError
-from wire.packet_reader import Acknowledged, Packet, PacketReader, Published
+from wire.errors import MalformedError
+from wire.packet_reader import Acknowledged, Packet, PacketReader, PassedOver, Published
 
 #: "t" at QoS 0, payload "hi": type 3, 5 bytes; the topic's length and name; the payload.
 QOS_0 = b"\x30\x05\x00\x01thi"
@@ -76,9 +76,22 @@ def test_where_the_stream_is_cut_makes_no_difference(cuts: list[int]) -> None:
     assert len(read(stream, longest=306)) == 6
 
 
-def test_a_packet_longer_than_allowed_is_refused_before_it_is_gathered() -> None:
-    with pytest.raises(TooLargeError, match="packet of 307 bytes; at most 306"):
-        read(b"\x30\xb0\x02\x00\x01t", longest=306)
+@given(st.lists(st.integers(0, 10_000), max_size=12))
+def test_a_message_longer_than_allowed_is_passed_over_and_the_next_is_read(cuts: list[int]) -> None:
+    # 3,000 bytes of payload: the lengths, 3,003 and 3,005, are BB 17 and BD 17.
+    first = b"\x30\xbb\x17\x00\x01t" + bytes(3000)
+    second = b"\x32\xbd\x17\x00\x01t\x01\x02" + bytes(3000)
+    assert read(first + QOS_0 + second + PUBACK, longest=306, cuts=cuts) == [
+        PassedOver(3006, None),
+        Published(b"t", b"hi", False, None, None),
+        PassedOver(3008, 258),
+        Acknowledged(258),
+    ]
+
+
+def test_what_is_no_message_may_not_be_longer_than_allowed() -> None:
+    with pytest.raises(MalformedError, match="type 9 has 307 bytes"):
+        read(b"\x90\xb0\x02", longest=306)
 
 
 @pytest.mark.parametrize(
@@ -105,5 +118,5 @@ def test_properties_that_are_missing_or_end_too_late_are_refused(stream: bytes) 
 def test_noise_is_refused_or_read_and_never_anything_else(noise: bytes, mqtt5: bool) -> None:
     try:
         read(noise, mqtt5=mqtt5, longest=100)
-    except (MalformedError, TooLargeError):
+    except MalformedError:
         return
