@@ -282,6 +282,8 @@ class Supervisor:
     def _on_greeted(self, reply: Reply) -> None:
         if isinstance(reply, Refused):
             if reply.final:
+                # Whoever may publish here can forge this: the id stands on a topic. Nothing that
+                # both sides know is secret, so only the broker's access list can prevent it.
                 raise RefusedError(reply.reason)
             log.warning("the hub asks to wait: %s", reply.reason)
             return

@@ -21,7 +21,7 @@ from wire.chunk_hashes import HASH_BYTES, INLINE_CHUNKS, list_of_file
 from wire.errors import MalformedError
 from wire.messages import Accepted, BlobFin, BlobInit, Credit, Refused, Reply
 from wire.mqtt_sizes import publish_bytes
-from wire.transfer import CHUNK_BYTES, HEADER_BYTES, chunk_count, chunk_size, encode_chunk
+from wire.transfer import CHUNK_BYTES, HEADER_BYTES, Chunk, chunk_count, chunk_size, encode_chunk
 from wire.upload import Upload
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 #: After which the hub is asked again when it allowed nothing, or knows nothing of an upload.
 AGAIN_S = 1.0
+_QOS = Chunk.QOS["upload_chunk"]
 
 
 class _Blob(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +47,7 @@ class Uploads:
 
     def __init__(self, agent: "Supervisor") -> None:
         self._agent = agent
+        self._topic = agent.topics.upload_chunk(agent.settings.device)
         self._task: TaskRun | None = None
         self._blobs: deque[_Blob] = deque()  # still to be sent, the present one first
         self._upload: Upload | None = None
@@ -147,12 +149,11 @@ class Uploads:
 
     def _publish(self, blob: _Blob, index: int) -> bool:
         data = blob.read(index * CHUNK_BYTES, chunk_size(blob.size_bytes, index))
-        topic = self._agent.topics.upload_chunk(self._agent.settings.device)
-        return self._agent.link.publish(topic, encode_chunk(blob.sha256, index, data))
+        chunk = encode_chunk(blob.sha256, index, data)
+        return self._agent.link.publish(self._topic, chunk, _QOS)
 
     def _cost(self, blob: _Blob, index: int) -> int:
-        topic = self._agent.topics.upload_chunk(self._agent.settings.device)
-        return chunk_packet_bytes(topic, chunk_size(blob.size_bytes, index))
+        return chunk_packet_bytes(self._topic, chunk_size(blob.size_bytes, index), _QOS)
 
     def _forget_questions(self) -> None:
         self._agent.asking.forget(*self._questions)
@@ -255,6 +256,6 @@ def _with_hashes(blob: _Blob, hashes: bytes) -> deque[_Blob]:
     return deque([listed, msgspec.structs.replace(blob, hashes_sha256=name)])
 
 
-def chunk_packet_bytes(topic: str, data_bytes: int) -> int:
+def chunk_packet_bytes(topic: str, data_bytes: int, qos: int = 1) -> int:
     """Return what a chunk costs: its MQTT packet on that topic."""
-    return publish_bytes(topic, HEADER_BYTES + data_bytes, 1)
+    return publish_bytes(topic, HEADER_BYTES + data_bytes, qos)

@@ -5,12 +5,14 @@ Until there are certificates everything binds to loopback; binding elsewhere nee
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import msgspec
 
 from hub.address import Address, parse_address
 from hub.errors import ConfigError
+from hub.fleet.sessions import MAX_DEVICES
 from hub.yaml_file import parse_yaml, read_text
 from wire.broker_profile import ProfileName
 from wire.broker_settings import BrokerSettings, Protocol
@@ -165,6 +167,7 @@ class HubFile(_Part, frozen=True, kw_only=True):
     broker: BrokerPart = BrokerPart()
     http: HttpPart = HttpPart()
     store: StorePart = StorePart()
+    max_devices: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = MAX_DEVICES
 
     def __post_init__(self) -> None:
         try:

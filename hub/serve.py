@@ -52,6 +52,7 @@ def run(config: HubFile) -> None:
         store=store,
         blobs=BlobStore(config.store.blobs),
         folder=state,
+        max_devices=config.max_devices,
     )
     hub = LiveHub(coordinator, store, HashCache(state / "hashes.json"))
     hub.restore()

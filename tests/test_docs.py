@@ -49,6 +49,7 @@ from wire.link import Link
 from wire.messages import Hello, JobKnobs, Message, ModelShape, Refused, RungPlan, catalogue
 from wire.quiet_log import QuietLog
 from wire.topics import Topics
+from wire.transfer import Chunk
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -236,7 +237,8 @@ def test_every_topic_is_documented_and_no_other() -> None:
 def test_a_topic_is_documented_with_its_qos_and_retain_flag(kind: str) -> None:
     row = documented_topics()[topic_of(kind)]
     users = [message for message in catalogue() if kind == message.ROUTE]
-    qos, retained = {m.QOS for m in users} or {1}, {m.RETAIN for m in users} or {False}
+    qos = {m.QOS for m in users} or {Chunk.QOS[kind]}
+    retained = {m.RETAIN for m in users} or {False}
     assert ({int(row[2])}, {row[3] == "yes"}) == (qos, retained)
 
 

@@ -47,6 +47,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
         keepalive_s: the shortest and the longest that it holds to.
         publishes_per_s, bytes_per_s: of one connection, in any one second.
         connect_pause_s: between two attempts to connect.
+        alpn: by port, what a client must say in the TLS handshake (RFC 7301) to be taken for one
+            of MQTT with a certificate.
     """
 
     source: str
@@ -66,6 +68,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     publishes_per_s: int | None = None
     bytes_per_s: int | None = None
     connect_pause_s: float = 0.0
+    alpn: Mapping[int, str] = {}
 
     def check_topic(self, topic: str) -> None:
         """Check a topic or a filter.
@@ -167,6 +170,8 @@ PROFILES: dict[ProfileName, Profile] = {
         publishes_per_s=100,
         bytes_per_s=512 * KIB,
         connect_pause_s=1.0,  # one CONNECT a second from one client id
+        # docs.aws.amazon.com/iot/latest/developerguide/protocols.html; 8883 needs none
+        alpn={443: "x-amzn-mqtt-ca"},
     ),
     "azure-event-grid": Profile(
         source="learn.microsoft.com/azure/event-grid/quotas-limits, mqtt-support and mqtt-retain; "

@@ -29,6 +29,10 @@ def tls_context(settings: BrokerSettings) -> ssl.SSLContext:
         except ssl.SSLError as error:
             raise _refused("ca_file", settings.ca_file, "holds no certificate as PEM") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    address = settings.address()
+    alpn = settings.limits.alpn.get(address.port)
+    if alpn is not None and not address.websocket:
+        context.set_alpn_protocols([alpn])
     if settings.cert_file is not None:
         _load_certificate(context, settings, settings.cert_file)
     return context

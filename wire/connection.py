@@ -6,6 +6,7 @@ resume it themselves. The network loop runs in the thread of whoever calls `run`
 reason of a failure is seen (paho's own thread drops it) and the end is ours to judge.
 """
 
+import contextlib
 import logging
 import threading
 import time
@@ -33,7 +34,9 @@ from wire.mqtt_sizes import (
     unsuback_bytes,
     unsubscribe_bytes,
 )
+from wire.network_loop import FedClient, NetworkLoop
 from wire.outbox import MAX_QUEUED, Outbox, Traffic
+from wire.packet_reader import Published
 from wire.prompt_socket import acknowledge_at_once, send_at_once
 from wire.quiet_paho import paho_logger
 from wire.websocket_send import send_whole
@@ -52,6 +55,11 @@ _LOOP_S = 1.0
 _LARGE_BYTES = 16 * 1024  # part of a transfer, of which more will follow
 _LEAVE_S = 2.0
 _MAX_REFUSALS = 100
+#: Properties that a PUBLISH may have (MQTT 5, 3.3.2.3), as paho names them.
+_OF_PUBLISH = frozenset({
+    "PayloadFormatIndicator", "MessageExpiryInterval", "TopicAlias", "ResponseTopic",
+    "CorrelationData", "UserProperty", "SubscriptionIdentifier", "ContentType",
+})  # fmt: skip
 _UNSUPPORTED_VERSION, _NO_RETAIN, _NO_QOS = 0x84, 0x9A, 0x9B
 
 
@@ -123,8 +131,10 @@ class Connection:
         self._left = "the connection broke"
         self._filters: dict[int | None, list[str]] = {}
         self._refusals = refusals
+        self._network: NetworkLoop | None = None
+        self._waiting: list[tuple[str, bytes, bool]] = []  # messages that paho has handled
         self.client = self._new_client(limits)
-        self.outbox = Outbox(self.client, version, limits, traffic)
+        self.outbox = Outbox(self.client, version, limits, traffic, self._write)
 
     @property
     def limits(self) -> Profile:
@@ -143,10 +153,22 @@ class Connection:
                 wrapped.send = send_whole(wrapped, _STALLED_S)
         except Exception as error:  # OSError, but also a host's name that can't be encoded
             return Ended("unreachable", explain(error, self._settings))
+        if not self._address.websocket:
+            self._network = NetworkLoop(
+                client,
+                MAX_INCOMING_BYTES,
+                mqtt5=self.version == "5",
+                arrived=self._on_bytes,
+                published=self._on_published,
+                passed_over=self._on_passed_over,
+                handled=self._hand_over,
+            )
         try:
             self._loop(client)
         finally:
             self.ready = False
+            if self._network is not None:
+                self._network.close()
             # It refers to us by its callbacks; without them it is freed as soon as we are.
             client.on_connect = client.on_disconnect = client.on_message = None
             client.on_publish = client.on_subscribe = None
@@ -156,6 +178,8 @@ class Connection:
         """End the connection in good order; `run` returns soon after."""
         self._closing.set()
         self.client.disconnect()
+        if self._network is not None:
+            self._network.ring()
 
     def subscribe(self, topics: list[tuple[str, int]]) -> None:
         """Subscribe, in as many packets as the broker's limit asks for."""
@@ -179,9 +203,9 @@ class Connection:
 
     # Connecting
 
-    def _new_client(self, limits: Profile) -> mqtt.Client:
+    def _new_client(self, limits: Profile) -> FedClient:
         mqtt5 = self.version == "5"
-        client = mqtt.Client(
+        client = FedClient(
             CallbackAPIVersion.VERSION2,
             client_id=self._client_id,
             clean_session=None if mqtt5 else True,
@@ -239,10 +263,10 @@ class Connection:
         properties.MaximumPacketSize = MAX_INCOMING_BYTES
         return {"clean_start": True, "properties": properties}
 
-    def _loop(self, client: mqtt.Client) -> None:
+    def _loop(self, client: FedClient) -> None:
         deadline = time.monotonic() + _CONNACK_S[self.version]
         leaving = False
-        while client.loop(self.outbox.send_waiting(_LOOP_S)) == mqtt.MQTT_ERR_SUCCESS:
+        while self._turn(client):
             now = time.monotonic()
             if leaving and now > deadline:
                 return  # it doesn't take our DISCONNECT
@@ -250,6 +274,19 @@ class Connection:
             if not leaving and (silent or self._closing.is_set() or self._ended is not None):
                 leaving, deadline = True, now + _LEAVE_S
                 client.disconnect()
+
+    def _turn(self, client: FedClient) -> bool:
+        """Read and write once; False: the connection is over."""
+        longest_s = self.outbox.send_waiting(_LOOP_S)
+        if self._network is not None:
+            return self._network.turn(longest_s)
+        going_on = client.loop(longest_s) == mqtt.MQTT_ERR_SUCCESS
+        self._hand_over()
+        return going_on
+
+    def _write(self) -> None:
+        if self._network is not None:
+            self._network.write()
 
     def _judge(self) -> Ended:
         if self._closing.is_set():
@@ -316,21 +353,49 @@ class Connection:
             return  # not UTF-8, so it is no topic of ours
         properties_bytes = None
         if self.version == "5":
-            packed = message.properties.pack() if message.properties else b"\0"  # type: ignore[no-untyped-call]
-            properties_bytes = len(packed) - 1
+            properties_bytes = _properties_bytes(message.properties)
         size = publish_bytes(topic, len(message.payload), message.qos, properties_bytes)
         self._traffic.down_of_network += size
         self._traffic.up_of_network += ACK_BYTES if message.qos else 0
-        if len(message.payload) >= _LARGE_BYTES:
+        if self._network is None:
+            self._on_bytes(len(message.payload))
+        self._waiting.append((topic, bytes(message.payload), message.retain))
+
+    def _hand_over(self) -> None:
+        """Hand over what paho has handled, once it holds no lock: that may take a while."""
+        for arrived in self._waiting:
+            self._deliver(*arrived)
+        self._waiting.clear()
+
+    def _deliver(self, topic: str, payload: bytes, retained: bool) -> None:
+        try:
+            self._received(topic, payload, retained)
+        except Exception as error:  # nobody's mistake may end the connection
+            log.error("a message on %s could not be handed over: %s", topic, error)
+
+    def _on_published(self, message: Published) -> None:
+        topic, payload, retained, packet_id, properties_bytes = message
+        qos = 0 if packet_id is None else 1
+        self._traffic.down_of_network += publish_bytes(topic, len(payload), qos, properties_bytes)
+        self._traffic.up_of_network += ACK_BYTES if qos else 0
+        with contextlib.suppress(UnicodeDecodeError):  # not UTF-8, so it is no topic of ours
+            self._deliver(topic.decode(), payload, retained)
+
+    def _on_passed_over(self, size_bytes: int) -> None:
+        self._traffic.down_of_network += size_bytes
+        self._say_refusal(f"messages above {MAX_INCOMING_BYTES} bytes are passed over")
+
+    def _on_bytes(self, count: int) -> None:
+        # In the middle of a transfer; else it would be a segment more.
+        if count >= _LARGE_BYTES or self.outbox.in_flight:
             acknowledge_at_once(self.client.socket())
-        self._received(topic, bytes(message.payload), message.retain)
 
     def _on_publish(
         self, _client: mqtt.Client, _data: Any, packet_id: int, reason: ReasonCode, _more: Any
     ) -> None:
         topic = self.outbox.settled(packet_id)
-        if self.outbox.in_flight:  # in the middle of a transfer; else it would be a segment more
-            acknowledge_at_once(self.client.socket())
+        if self._network is None:
+            self._on_bytes(0)
         if reason.is_failure:
             self._say_refusal(f"the broker refuses {topic}: {reason}")
 
@@ -349,6 +414,14 @@ class Connection:
 
 def _on_socket_open(_client: mqtt.Client, _data: Any, connection: Any) -> None:
     send_at_once(connection)
+
+
+def _properties_bytes(properties: Properties | None) -> int:
+    """Return how many bytes a received message's properties had, their length left out."""
+    # Packing looks for each of 27 names, and most messages have none of them.
+    if properties is None or _OF_PUBLISH.isdisjoint(vars(properties)):
+        return 0
+    return len(properties.pack()) - 1  # type: ignore[no-untyped-call]
 
 
 def _nothing(*_: object) -> None:

@@ -196,9 +196,9 @@ class Link:
         Raises:
             TooLargeError: some brokers would drop the connection, again and again.
         """
-        self.limits.check(topic, len(payload), retain=retain)
         connection = self._connection
         if connection is None or not connection.ready:
+            self.limits.check(topic, len(payload), retain=retain)
             return False
         return connection.outbox.publish(topic, payload, qos, retain, expiry_s)
 

@@ -18,7 +18,7 @@ def packet_bytes(remaining_bytes: int) -> int:
 
 
 def publish_bytes(
-    topic: str, payload_bytes: int, qos: int, properties_bytes: int | None = None
+    topic: str | bytes, payload_bytes: int, qos: int, properties_bytes: int | None = None
 ) -> int:
     """Return the size of a PUBLISH packet (3.3).
 
@@ -28,7 +28,8 @@ def publish_bytes(
         qos: above 0 there is a packet identifier.
         properties_bytes: of MQTT 5, their own length left out (below 128); None: MQTT 3.1.1.
     """
-    remaining = 2 + len(topic.encode()) + (2 if qos else 0) + payload_bytes
+    name = topic.encode() if isinstance(topic, str) else topic
+    remaining = 2 + len(name) + (2 if qos else 0) + payload_bytes
     if properties_bytes is not None:
         remaining += 1 + properties_bytes
     return packet_bytes(remaining)

@@ -1,11 +1,12 @@
 """What leaves by one connection: checked against the broker's limits, paced, and counted.
 
-With `wire/connection.py` the only file that imports paho.
+With `wire/connection.py` and `wire/network_loop.py` the only file that imports paho.
 """
 
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 import paho.mqtt.client as mqtt
@@ -15,6 +16,7 @@ from paho.mqtt.properties import Properties
 from wire.broker_pace import Pace
 from wire.broker_profile import Profile, Version
 from wire.mqtt_sizes import ACK_BYTES, publish_bytes
+from wire.network_loop import FedClient
 
 #: Messages that wait in memory for the broker; more are refused, and asked for again by whoever
 #: needs them.
@@ -60,19 +62,27 @@ class Outbox:
         version: of MQTT.
         limits: of the broker; narrowed when it accepts the connection.
         traffic: where bytes are counted.
+        write: lets what was handed to the client leave.
     """
 
     def __init__(
-        self, client: mqtt.Client, version: Version, limits: Profile, traffic: Traffic
+        self,
+        client: FedClient,
+        version: Version,
+        limits: Profile,
+        traffic: Traffic,
+        write: Callable[[], None],
     ) -> None:
         self.limits = limits
         self._client = client
         self._version = version
         self._traffic = traffic
-        # Two counters, each with one writer. A lock shared by publish() and paho's on_publish
-        # would deadlock: paho calls that one with its own mutex held.
+        self._write = write
+        # Two counters, each with its lock. One lock for publish() and paho's on_publish would
+        # deadlock: paho calls that one with its own mutex held.
         self._published = 0
         self._settled = 0
+        self._settling = threading.Lock()  # nothing else is done while it is held
         self._topics: dict[int, str] = {}  # by packet id, until the broker answers
         self._pace = Pace(limits.publishes_per_s, limits.bytes_per_s)
         self._waiting: deque[_Message] = deque()
@@ -97,12 +107,15 @@ class Outbox:
         message = _Message(topic, payload, qos, retain, expiry_s)
         with self._lock:
             size, now = self._size(message), time.monotonic()
-            if not self._waiting and self._pace.wait_s(size, now) == 0:
-                return self._hand_over(message, size, now)
-            if len(self._waiting) >= MAX_QUEUED:
-                return False
-            self._waiting.append(message)
-            return True
+            if self._waiting or self._pace.wait_s(size, now) > 0:
+                if len(self._waiting) >= MAX_QUEUED:
+                    return False
+                self._waiting.append(message)
+                return True
+            taken = self._hand_over(message, size, now)
+        if taken:
+            self._write()  # without the lock: it may call `settled`
+        return taken
 
     def send_waiting(self, longest_s: float) -> float:
         """Send what the pace allows by now; return after how many seconds to look again."""
@@ -121,11 +134,18 @@ class Outbox:
         Returns:
             its topic; "a message" if the answer came before that was noted.
         """
-        self._settled += 1
+        with self._settling:
+            self._settled += 1
         return self._topics.pop(packet_id, "a message")
 
     def _hand_over(self, message: _Message, size_bytes: int, now: float) -> bool:
         topic, payload, qos, retain, expiry_s = message
+        if qos == 0 and not retain and expiry_s is None:
+            if not self._client.publish_once(topic.encode(), payload):
+                return False
+            self._traffic.up_of_callers += size_bytes
+            self._pace.sent(size_bytes, now)
+            return True
         properties = None
         if expiry_s is not None and self._version == "5":
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]

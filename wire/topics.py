@@ -5,6 +5,7 @@ Watched topics live under ``{root}/v1/{fleet}`` and carry JSON; chunks live unde
 No topic has more than seven slashes (AWS IoT Core's limit).
 """
 
+import functools
 import re
 from typing import Literal
 
@@ -34,6 +35,9 @@ SENDERS: dict[str, Party] = {
 #: One level of a topic that stands for a name.
 NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 _NAME = re.compile(NAME_PATTERN + r"\Z")
+#: Topics whose route is remembered, and the longest of them: none of ours is longer.
+_REMEMBERED = 4096
+_REMEMBERED_LENGTH = 256
 
 
 def check_name(name: str, what: str) -> str:
@@ -128,11 +132,8 @@ class Topics(msgspec.Struct, frozen=True):
         Brokers have delivered topics that were never subscribed to (amqtt does on resumed
         sessions), so an unknown topic is an ordinary outcome.
         """
-        for root, routes in ((self.watched, _WATCHED), (self.data, _DATA)):
-            if topic.startswith(root + "/"):
-                levels = topic[len(root) + 1 :].split("/")
-                return _match(levels, routes)
-        return None
+        known = _route if len(topic) <= _REMEMBERED_LENGTH else _route.__wrapped__
+        return known(self.root, self.fleet, topic)
 
 
 def template(kind: str, name: str | None = None) -> str:
@@ -193,6 +194,15 @@ _DATA = {
 
 #: What the last variable level is called, by kind.
 _LAST_LEVEL = {"event": "type", "request": "op", "command": "type", "slice_chunk": "slice"}
+
+
+@functools.lru_cache(_REMEMBERED)
+def _route(root: str, fleet: str, topic: str) -> Route | None:
+    rest = f"/{PROTOCOL}/{fleet}/"
+    for begin, routes in ((root + rest, _WATCHED), (f"{root}-data{rest}", _DATA)):
+        if topic.startswith(begin):
+            return _match(topic[len(begin) :].split("/"), routes)
+    return None
 
 
 def _match(levels: list[str], routes: dict[str, tuple[str, ...]]) -> Route | None:

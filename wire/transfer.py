@@ -55,8 +55,10 @@ _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 class Chunk(msgspec.Struct, frozen=True):
     """One piece of a blob; ``key`` is the first eight bytes of the blob's sha256."""
 
-    ROUTES: ClassVar[tuple[str, ...]] = ("slice_chunk", "upload_chunk", "repair_chunk")
-    QOS: ClassVar[int] = 1
+    #: Quality of service by route. What a device sends is asked for again by what it lacks, so the
+    #: broker need not acknowledge it; a broadcast is paced by those acknowledgements.
+    QOS: ClassVar[dict[str, int]] = {"slice_chunk": 1, "upload_chunk": 0, "repair_chunk": 1}
+    ROUTES: ClassVar[tuple[str, ...]] = tuple(QOS)
     RETAIN: ClassVar[bool] = False
     SINCE: ClassVar[int] = 1
 

@@ -5,6 +5,7 @@ the later one is refused, the first is asked whether it is still there, so that 
 lost its power and came back isn't locked out by its own shadow.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -57,7 +58,10 @@ class Probe(msgspec.Struct, kw_only=True):
     until: float
 
 
-Decision = Literal["welcome", "probe", "wait", "refuse"]
+Decision = Literal["welcome", "probe", "wait", "refuse", "full"]
+
+#: So many devices are known unless the hub's file says otherwise.
+MAX_DEVICES = 10_000
 
 
 class Sessions:
@@ -65,10 +69,20 @@ class Sessions:
 
     Args:
         devices: as read from the store after a restart; sessions among them count as live.
+        most: devices that are known at a time: until there is enrolment, anybody can make up ids.
+        workers: returns the devices that did work; they aren't forgotten.
     """
 
-    def __init__(self, devices: list[Device] | None = None) -> None:
+    def __init__(
+        self,
+        devices: list[Device] | None = None,
+        most: int = MAX_DEVICES,
+        workers: Callable[[], set[str]] = set,
+    ) -> None:
         self.devices = {device.id: device for device in devices or []}
+        self.most = most
+        self._workers = workers
+        self._forgotten: list[str] = []
         self._probes: dict[str, Probe] = {}
 
     def hello(self, device_id: str, session: str, request: str, now: float) -> Decision:
@@ -79,8 +93,11 @@ class Sessions:
             probe: another session is known; ask it for a `Report`, and see `expired`.
             wait: the probe is still under way.
             refuse: the other session answered, and stays.
+            full: as many devices are known as may be, and each of them did work.
         """
         device = self.devices.get(device_id)
+        if device is None and not self._make_room():
+            return "full"
         if device is None:
             device = Device(id=device_id, first_seen=now, last_seen=now)
             self.devices[device_id] = device
@@ -98,6 +115,31 @@ class Sessions:
             probe.hello = request
             return "wait"
         return "refuse"
+
+    def take_forgotten(self) -> list[str]:
+        """Return (and forget) which devices had to make room since this was last asked."""
+        forgotten, self._forgotten = self._forgotten, []
+        return forgotten
+
+    def _make_room(self) -> bool:
+        """Forget who never did work, the one first that was not heard for longest.
+
+        One that lives all the same is asked to greet when it is next heard.
+        """
+        over = len(self.devices) + 1 - self.most
+        if over <= 0:
+            return True
+        workers = self._workers()
+        strangers = sorted(
+            (device for device in self.devices.values() if device.id not in workers),
+            key=lambda device: (device.last_seen, device.id),
+        )
+        # A hundredth at once: whoever makes up ids must not have all devices sorted for each.
+        for device in strangers[: max(over, self.most // 100)]:
+            del self.devices[device.id]
+            self._probes.pop(device.id, None)
+            self._forgotten.append(device.id)
+        return len(self.devices) < self.most
 
     def refused(self, device_id: str) -> Probe | None:
         """The first session has answered: return (and forget) the challenger to refuse."""

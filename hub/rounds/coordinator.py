@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hub.fleet.records import remembered, to_remember
-from hub.fleet.sessions import Device, Sessions
+from hub.fleet.sessions import MAX_DEVICES, Device, Sessions
 from hub.rounds import events
 from hub.rounds.desk import Call, Desk
 from hub.rounds.job_run import JobRun
+from hub.rounds.queries import workers
 from hub.rounds.reception import Reception
 from hub.store.database import Store
 from hub.store.errors import StoreError
@@ -44,6 +45,7 @@ from wire.messages import (
 )
 from wire.quiet_log import QuietLog
 from wire.topics import Topics
+from wire.transfer import Chunk
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +69,7 @@ class Coordinator:
         store: jobs, events, devices.
         blobs: updates and adapters.
         folder: for adapters, and a file whose time of change says until when the hub lived.
+        max_devices: that are known at a time.
     """
 
     def __init__(
@@ -78,13 +81,17 @@ class Coordinator:
         store: Store,
         blobs: BlobStore,
         folder: Path,
+        max_devices: int = MAX_DEVICES,
     ) -> None:
         self.inbox: queue.Queue[Any] = queue.Queue(maxsize=1000)
         self.epoch = secrets.token_hex(4)
         self.topics = Topics(fleet)
         self.quiet = QuietLog(log)
         self.jobs: dict[str, JobRun] = {}
-        self.sessions = Sessions([remembered(row) for row in store.devices()])
+        self.sessions = Sessions(
+            [remembered(row) for row in store.devices()], max_devices, self._workers
+        )
+        self._said_crowded = False
         self._alive = folder / "alive"
         self._stopping = False
         self._offline_since: float | None = None
@@ -156,10 +163,10 @@ class Coordinator:
             self.topics.device_info(),
             self.topics.event(),
             self.topics.request(),
-            self.topics.upload_chunk(),
         ):
             self.link.subscribe(topic)
         self.link.subscribe(self.topics.telemetry(), 0)
+        self.link.subscribe(self.topics.upload_chunk(), Chunk.QOS["upload_chunk"])
         self._note_absence()
         self.link.start()
         next_tick = 0.0
@@ -341,11 +348,28 @@ class Coordinator:
     # Devices
 
     def _on_arrived(self, device: str, _now: float) -> None:
+        self._forget(self.sessions.take_forgotten())
         self.desk.store.save_device(to_remember(self.sessions.devices[device]))
         for job in self.jobs.values():
             if not job.over:
                 job.on_device_back(device)
         self._drive()
+
+    def _workers(self) -> set[str]:
+        return set[str]().union(*(workers(job.state) for job in self.jobs.values()))
+
+    def _forget(self, devices: list[str]) -> None:
+        if not devices:
+            return
+        self.desk.store.forget_devices(devices)
+        if not self._said_crowded:
+            self._said_crowded = True
+            log.warning(
+                "more devices greet than max_devices, %d, allows; those that never did work are "
+                "forgotten, the first one is %s. Raise max_devices, or see who connects",
+                self.sessions.most,
+                devices[0],
+            )
 
     def _on_gone(self, device: str, _now: float) -> None:
         self.desk.store.save_device(to_remember(self.sessions.devices[device]))

@@ -68,6 +68,12 @@ def may_take(state: JobState, device: str, round_: int, at: float) -> str | None
     return None
 
 
+def workers(state: JobState) -> set[str]:
+    """Return the devices of which an update was accepted, and the present round's members."""
+    found = {device for record in state.records for device in (*record.accepted, *record.stale)}
+    return found | set(state.current.members if state.records else ()) | set(state.late)
+
+
 def needed_updates(state: JobState) -> set[str]:
     """Return the sha256 of the update blobs that a coming combination may read."""
     if state.ended is not None or not state.records:

@@ -105,6 +105,8 @@ class Reception:
                     self.ask_report(device, first)
             case "refuse":
                 self._refuse_twin(device, hello.session, hello.id)
+            case "full":
+                self._refuse_for_now(device, hello)
             case "wait":
                 pass
 
@@ -146,6 +148,13 @@ class Reception:
         if first is not None:
             # The refused one's will may have overwritten the retained state: let it be renewed.
             self.ask_report(device, first)
+
+    def _refuse_for_now(self, device: str, hello: Hello) -> None:
+        reason = f"the hub knows {len(self._sessions.devices)} devices, and each of them did work; "
+        reason += "raise max_devices in the hub's file"
+        self._quiet.warn("full", f"device {device} was refused: {reason}")
+        refused = Refused(re=hello.id, session=hello.session, reason=reason, final=False)
+        self.reply(device, refused)
 
     def _refuse(self, device: str, session: str, request: str, reason: str) -> None:
         self.reply(device, Refused(re=request, session=session, reason=reason))

@@ -115,14 +115,15 @@ class Uploads:
             WrongChunksError: some chunks are wrong; the list of their digests will tell which.
             MalformedError: the content isn't what the digest says.
         """
+        found = self._open.get(_key(device, sha256))
+        known = found is not None and found.sha256 == sha256
+        if found is not None and known and not found.partial.complete:
+            return found.partial.missing(LISTED_WINDOWS * WINDOW)
         if self._store.path(sha256) is not None:
             self.forget(device, sha256)
             return None
-        found = self._open.get(_key(device, sha256))
-        if found is None or found.sha256 != sha256:
+        if found is None or not known:
             raise UnknownUploadError(f"no upload of {sha256[:12]} was begun; send blob-init first.")
-        if not found.partial.complete:
-            return found.partial.missing(LISTED_WINDOWS * WINDOW)
         try:
             found.partial.finish()
         except WrongChunksError:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import Engine, create_engine, event, func, insert, select, update
+from sqlalchemy import Engine, create_engine, delete, event, func, insert, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
@@ -212,6 +212,12 @@ class Store:
             )
             if found.rowcount == 0:
                 connection.execute(insert(DEVICES).values(row))
+
+    def forget_devices(self, devices: list[str]) -> None:
+        """Delete what is known of devices; one that isn't known is no error."""
+        with self._engine.begin() as connection:
+            for device in devices:
+                connection.execute(delete(DEVICES).where(DEVICES.c.device == device))
 
     def devices(self) -> list[DeviceRow]:
         """Return all devices, by id."""

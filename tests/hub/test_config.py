@@ -149,3 +149,9 @@ def test_a_broker_elsewhere_is_only_connected_to(tmp_path: Path) -> None:
 def test_a_wildcard_address_needs_a_public_url(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"http\.public_url is missing"):
         load(tmp_path, "http: {listen: '0.0.0.0:8080'}", insecure=True)
+
+
+@pytest.mark.parametrize("value", ["0", "-1"])
+def test_a_hub_that_may_know_no_device_is_refused(tmp_path: Path, value: str) -> None:
+    with pytest.raises(ConfigError, match="max_devices"):
+        load(tmp_path, f"max_devices: {value}")

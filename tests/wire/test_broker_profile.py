@@ -144,7 +144,7 @@ def test_the_page_shows_a_profiles_numbers(name: ProfileName) -> None:
         "versions": ", ".join(PROFILES[name].versions),
         "keepalive_s": f"{least} to {most}",
     }
-    left_out = ("source", "retain", "connect_pause_s")
+    left_out = ("source", "retain", "connect_pause_s", "alpn")
     shown = [
         wanted.get(key, "–" if value is None else str(value))
         for key, value in fields.items()

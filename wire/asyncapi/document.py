@@ -170,7 +170,7 @@ def _operations() -> Iterator[tuple[str, Any]]:
     """Yield what each party does with each channel: one sends, the other receives."""
     flags = {key: (kinds[0].ROUTE, kinds[0].QOS, kinds[0].RETAIN, kinds)
              for key, kinds in _by_channel().items()}  # fmt: skip
-    flags |= {route: (route, Chunk.QOS, Chunk.RETAIN, []) for route in Chunk.ROUTES}
+    flags |= {route: (route, Chunk.QOS[route], Chunk.RETAIN, []) for route in Chunk.ROUTES}
     for key, (route, qos, retain, kinds) in flags.items():
         for party in get_args(Party):
             sends = SENDERS[route] == party

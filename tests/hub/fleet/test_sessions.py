@@ -110,3 +110,53 @@ def test_a_peak_that_was_told_once_is_kept_with_later_snapshots() -> None:
         device.hear(Telemetry(session="s", ts=1.0, supervisor_rss_bytes=1, peaks=peaks))
     assert device.telemetry is not None
     assert [one.task for one in device.telemetry.peaks] == ["2", "3", "4"]
+
+
+def greet(sessions: Sessions, *ids: str, now: float) -> list[str]:
+    """Let devices greet a second apart; return the decisions."""
+    return [sessions.hello(one, f"s-{one}", "1", now + after) for after, one in enumerate(ids)]
+
+
+def test_beyond_the_limit_the_stranger_is_forgotten_that_was_not_heard_for_longest() -> None:
+    sessions = Sessions(most=3, workers=lambda: {"a"})
+    assert greet(sessions, "a", "b", "c", now=10) == ["welcome"] * 3
+    sessions.owns("b", "s-b", now=20)  # so "c" is the older one; "a" did work
+    assert greet(sessions, "d", now=30) == ["welcome"]
+    assert sorted(sessions.devices) == ["a", "b", "d"]
+    assert sessions.take_forgotten() == ["c"]
+    assert sessions.take_forgotten() == []
+
+
+def test_a_forgotten_device_that_lives_is_a_stranger_and_welcome_when_it_greets() -> None:
+    sessions = Sessions(most=1)
+    greet(sessions, "a", "b", now=10)
+    assert not sessions.owns("a", "s-a", now=12)
+    assert greet(sessions, "a", now=13) == ["welcome"]
+    assert sessions.owns("a", "s-a", now=14)
+
+
+def test_a_newcomer_finds_no_place_where_all_did_work_and_a_known_one_keeps_its_own() -> None:
+    sessions = Sessions(most=2, workers=lambda: {"a", "b"})
+    greet(sessions, "a", "b", now=10)
+    assert greet(sessions, "c", "a", now=20) == ["full", "welcome"]
+    assert sorted(sessions.devices) == ["a", "b"]
+    assert sessions.take_forgotten() == []
+
+
+def test_a_flood_of_ids_is_forgotten_by_the_hundredth_and_never_exceeds_the_limit() -> None:
+    sessions, asked = Sessions(most=1000), []
+    sessions._workers = lambda: asked.append(1) or set()  # type: ignore[func-returns-value]
+    for number in range(3000):
+        sessions.hello(f"id-{number}", "s", "1", now=float(number))
+        assert len(sessions.devices) <= 1000
+    # 2,000 beyond the limit, ten at a time.
+    assert len(asked) == 200
+    assert "id-2999" in sessions.devices
+
+
+def test_a_lower_limit_than_before_the_restart_is_kept_from_the_first_greeting_on() -> None:
+    first = Sessions()
+    greet(first, *"abcde", now=10)
+    sessions = Sessions(list(first.devices.values()), most=2)
+    greet(sessions, "f", now=20)
+    assert sorted(sessions.devices) == ["e", "f"]

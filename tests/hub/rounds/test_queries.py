@@ -4,7 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 from hub.rounds import events
-from hub.rounds.queries import last_accepted, may_take, needed_adapters, needed_updates, verdict
+from hub.rounds.queries import (
+    last_accepted,
+    may_take,
+    needed_adapters,
+    needed_updates,
+    verdict,
+    workers,
+)
 
 Start = Callable[..., Any]
 
@@ -77,6 +84,18 @@ def test_updates_are_kept_until_they_are_published(play: Start) -> None:
     assert needed_updates(job.state) == {"a@1", "b@1"}
     job.publish(at=102)
     assert needed_updates(job.state) == {"b@1"}
+
+
+def test_workers_delivered_an_update_once_or_are_members_now(play: Start) -> None:
+    job = play()
+    assert workers(job.state) == set()
+    job.open("a", "b", at=0, min_updates=1)
+    assert workers(job.state) == {"a", "b"}
+    job.update("a", at=1)
+    job.clock(100)
+    job.publish(at=102)
+    job.open("c", at=103)
+    assert workers(job.state) == {"a", "c"}  # "b" was a member, and did nothing
 
 
 def test_adapters_are_kept_as_long_as_an_update_may_refer_to_them(play: Start) -> None:

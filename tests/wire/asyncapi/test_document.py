@@ -41,7 +41,7 @@ DESIGNED = {
     (f"{R}/d/{{device}}/down/cmd/cancel", "hub", 1, False),
     (f"{R}/d/{{device}}/down/cmd/report", "hub", 1, False),
     (f"{B}/job/{{job}}/slice/{{slice}}", "hub", 1, False),
-    (f"{B}/d/{{device}}/up", "device", 1, False),
+    (f"{B}/d/{{device}}/up", "device", 0, False),
     (f"{B}/d/{{device}}/down", "hub", 1, False),
 }
 
@@ -236,7 +236,7 @@ CHUNK = encode_chunk("0" * 64, 0, b"data")
 
 
 def test_a_recording_without_a_fault_has_none() -> None:
-    chunk = ("lorikeet-data/v1/f/d/a/up", CHUNK, 1, False)
+    chunk = ("lorikeet-data/v1/f/d/a/up", CHUNK, 0, False)
     seen = API.judge([STATE, EVENT, FIN, (RES, ACCEPTED, 0, False), chunk])
     assert seen.faults == []
     assert seen.names == {
@@ -260,10 +260,10 @@ def test_a_recording_without_a_fault_has_none() -> None:
         ([FIN, (RES, WELCOME, 1, False)], "Welcome is no answer"),
         ([(RES, ACCEPTED, 0, False)], "never asked"),
         ([FIN, (RES.replace("/a/", "/b/"), ACCEPTED, 1, False)], "never asked"),
-        ([("lorikeet-data/v1/f/d/a/up", CHUNK[:-1] + b"X", 1, False)], "CRC-32"),
-        ([("lorikeet-data/v1/f/d/a/up", b"LKC2" + CHUNK[4:], 1, False)], "magic"),
-        ([("lorikeet-data/v1/f/d/a/up", CHUNK[:28], 1, False)], "28 bytes"),
-        ([("lorikeet-data/v1/f/d/a/up", CHUNK[:23] + b"\1" + CHUNK[24:], 1, False)], "lies at 1"),
+        ([("lorikeet-data/v1/f/d/a/up", CHUNK[:-1] + b"X", 0, False)], "CRC-32"),
+        ([("lorikeet-data/v1/f/d/a/up", b"LKC2" + CHUNK[4:], 0, False)], "magic"),
+        ([("lorikeet-data/v1/f/d/a/up", CHUNK[:28], 0, False)], "28 bytes"),
+        ([("lorikeet-data/v1/f/d/a/up", CHUNK[:23] + b"\1" + CHUNK[24:], 0, False)], "lies at 1"),
     ],
 )
 def test_a_fault_in_a_recording_is_found(

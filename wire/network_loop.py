@@ -1,0 +1,216 @@
+"""What happens on one connection's socket: reads for paho, and writes at once.
+
+A chunk's way to the hub crosses four threads of two processes, and on a busy machine each change
+of thread costs more than the chunk. So whoever publishes writes to the socket himself, as far as it
+takes that; and what comes is cut into packets by `wire.packet_reader`. WebSocket stays with
+paho's own loop: its frames are not ours to read.
+"""
+
+import contextlib
+import select
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from wire.errors import WireError
+from wire.packet_reader import Acknowledged, Packet, PacketReader, PassedOver, Published
+
+#: Reads in a row before it is looked whether something is to be written.
+_READS = 8
+_SUCCESS = ReasonCode(PacketTypes.PUBACK)
+_NO_PROPERTIES = Properties(PacketTypes.PUBACK)  # type: ignore[no-untyped-call]
+
+
+class FedClient(mqtt.Client):
+    """A paho client that is fed with whole packets; until the first one it reads by itself."""
+
+    _feed: bytes | OSError | None = None
+    _at_end = False
+
+    def publish_once(self, topic: bytes, payload: bytes) -> bool:
+        """Queue a message at QoS 0 without properties; False: there is no connection.
+
+        paho would copy the payload three times, and make a reason code and a set of properties
+        to say that it was written.
+        """
+        if self.socket() is None:
+            return False
+        empty = b"\0" if self.protocol == mqtt.MQTTv5 else b""
+        size, head = 2 + len(topic) + len(empty) + len(payload), bytearray((mqtt.PUBLISH,))
+        self._pack_remaining_length(head, size)
+        packet = b"".join((head, len(topic).to_bytes(2, "big"), topic, empty, payload))
+        # Told that it has QoS 1, paho calls nobody back; what is sent says QoS 0.
+        self._packet_queue(mqtt.PUBLISH, packet, 0, 1)
+        return True
+
+    def acknowledge(self, packet_id: int) -> None:
+        """Queue the acknowledgement of a message at QoS 1."""
+        self._send_puback(packet_id)
+
+    def acknowledged(self, packet_id: int) -> None:
+        """Note that the broker has a message, without a reason code and properties made anew."""
+        with self._out_message_mutex:
+            if packet_id in self._out_messages:
+                self._do_on_publish(packet_id, _SUCCESS, _NO_PROPERTIES)
+
+    def feed(self, packet: bytes | OSError) -> int:
+        """Let paho handle one packet, or the reason why no more will come; return its code."""
+        self._feed = packet
+        return int(self.loop_read())
+
+    def feed_end(self) -> int:
+        """Let paho handle that the broker closed the connection; return its code."""
+        self._at_end = True
+        return self.feed(b"")
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        if self._feed is None:
+            return super()._sock_recv(bufsize)
+        if isinstance(self._feed, OSError):
+            raise self._feed
+        if not self._feed and not self._at_end:
+            raise BlockingIOError
+        taken, self._feed = self._feed[:bufsize], self._feed[bufsize:]
+        return taken
+
+
+class NetworkLoop:
+    """Reads and writes for one client, from its connection to its end.
+
+    Args:
+        client: connected, without a WebSocket.
+        longest_bytes: of a packet that may come.
+        mqtt5: which version it speaks.
+        arrived: called with the number of bytes after each read.
+        published: takes each message that is not left to paho; it is acknowledged already.
+        passed_over: told the size in bytes of each message that is too long.
+        handled: called after each packet that is, outside of paho's callbacks.
+    """
+
+    def __init__(
+        self,
+        client: FedClient,
+        longest_bytes: int,
+        *,
+        mqtt5: bool,
+        arrived: Callable[[int], None],
+        published: Callable[[Published], None],
+        passed_over: Callable[[int], None],
+        handled: Callable[[], None],
+    ) -> None:
+        self._client = client
+        self._reader = PacketReader(longest_bytes, mqtt5=mqtt5)
+        self._arrived = arrived
+        self._published = published
+        self._passed_over = passed_over
+        self._handled = handled
+        self._writing = threading.Lock()
+        self._thread = threading.get_ident()
+        # OpenSSL must not be called for one connection by two threads at a time.
+        self._secure = isinstance(client.socket(), ssl.SSLSocket)
+        self._bell, self._ringer = socket.socketpair()
+        self._bell.setblocking(False)
+        self._ringer.setblocking(False)
+
+    def close(self) -> None:
+        """Close what only the loop uses."""
+        self._bell.close()
+        self._ringer.close()
+
+    def turn(self, longest_s: float) -> bool:
+        """Wait until something can be read or written, and do that; False: it is over.
+
+        Args:
+            longest_s: how long to wait.
+        """
+        client = self._client
+        connection: Any = client.socket()
+        if connection is None:
+            return False
+        pending = self._secure and connection.pending() > 0
+        writes = [connection] if client.want_write() else []
+        try:
+            readable, writable, _ = select.select(
+                [connection, self._bell], writes, [], 0.0 if pending else longest_s
+            )
+        except (OSError, ValueError):  # a writer found the connection broken, and closed it
+            return False
+        if self._bell in readable:
+            with contextlib.suppress(BlockingIOError):
+                self._bell.recv(4096)
+        if (pending or connection in readable) and not self._read(connection):
+            return False
+        if client.want_write() and (writable or self._bell in readable or not writes):
+            with self._writing:
+                if client.loop_write() != mqtt.MQTT_ERR_SUCCESS:
+                    return False
+        return client.socket() is not None and client.loop_misc() == mqtt.MQTT_ERR_SUCCESS
+
+    def write(self) -> None:
+        """Write what waits, from any thread, as far as the socket takes it."""
+        if threading.get_ident() == self._thread:
+            return  # the loop does so in its next turn; and a callback may hold paho's locks
+        if not self._secure and self._writing.acquire(blocking=False):
+            try:
+                self._client.loop_write()
+            finally:
+                self._writing.release()
+            if self._client.socket() is not None and not self._client.want_write():
+                return
+        self.ring()
+
+    def ring(self) -> None:
+        """Let the loop look at what there is, from any thread."""
+        with contextlib.suppress(OSError):
+            self._ringer.send(b"\0")
+
+    def _read(self, connection: Any) -> bool:
+        for _ in range(_READS):
+            room = self._reader.room
+            try:
+                count = connection.recv_into(room)
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                break
+            except OSError as error:
+                return self._client.feed(error) == mqtt.MQTT_ERR_SUCCESS
+            if not self._take(count):
+                return False
+            if count < len(room) and not self._secure:
+                break  # that was all; of TLS, it was one record
+        return True
+
+    def _take(self, count: int) -> bool:
+        """Handle what so many bytes made whole; none at all are the end."""
+        if count == 0:
+            return self._client.feed_end() == mqtt.MQTT_ERR_SUCCESS
+        self._arrived(count)
+        try:
+            return all(self._handle(packet) for packet in self._reader.packets(count))
+        except WireError as error:
+            return self._client.feed(OSError(str(error))) == mqtt.MQTT_ERR_SUCCESS
+
+    def _handle(self, packet: Packet) -> bool:
+        client = self._client
+        match packet:
+            case Published():
+                if packet.packet_id is not None:
+                    client.acknowledge(packet.packet_id)
+                self._published(packet)
+            case PassedOver():
+                if packet.packet_id is not None:
+                    client.acknowledge(packet.packet_id)
+                self._passed_over(packet.size_bytes)
+            case Acknowledged():
+                client.acknowledged(packet.packet_id)
+            case _:
+                code = client.feed(packet)
+                self._handled()
+                return code == mqtt.MQTT_ERR_SUCCESS and client.socket() is not None
+        return True
