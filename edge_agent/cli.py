@@ -52,6 +52,17 @@ def run(  # noqa: PLR0917  (options)
             show_default=False,
         ),
     ],
+    redact: Annotated[
+        bool,
+        typer.Option("--redact", help="Replace e-mail addresses, phone and card numbers by words."),
+    ] = False,
+    drop_near_duplicates: Annotated[
+        bool,
+        typer.Option("--drop-near-duplicates", help="Leave out text nearly as some before."),
+    ] = False,
+    min_letters: Annotated[
+        int, typer.Option(min=1, help="Leave out text with fewer letters and digits.")
+    ] = 1,
     fleet: Annotated[str, typer.Option(help="The hub's fleet.")] = "default",
     device_id: Annotated[
         str | None,
@@ -121,6 +132,7 @@ def run(  # noqa: PLR0917  (options)
     from edge_agent.probe.machine import cores
     from edge_agent.run_command import become_agent
     from edge_agent.task_run import Settings
+    from edge_agent.training.cleaning import Cleaning
     from wire.broker_tls import check_files
 
     if broker_profile not in PROFILES:
@@ -152,6 +164,9 @@ def run(  # noqa: PLR0917  (options)
         fleet=fleet,
         device=device,
         data=[str(path) for path in data],
+        cleaning=Cleaning(
+            redact=redact, near_duplicates=drop_near_duplicates, min_letters=min_letters
+        ),
         state_folder=str(folder),
         memory_bytes=memory_bytes_of(memory),
         threads=threads or int(cores()),
@@ -267,13 +282,26 @@ def probe(
         Path | None,
         typer.Option(help="Whose disk to look at. Default: where the agent would keep its files."),
     ] = None,
+    data: Annotated[
+        list[Path] | None, typer.Option(help="Text to be counted, as for run.", show_default=False)
+    ] = None,
+    redact: Annotated[
+        bool, typer.Option("--redact", help="Count it as with run --redact.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show what this device has: memory, cores, accelerator, temperature, battery, disk, link."""
     from edge_agent.probe_command import show_probe
+    from edge_agent.training.cleaning import Cleaning
 
     folder = state or default_state(default_device())
-    show_probe(folder, memory_bytes_of(memory), as_json=as_json)
+    show_probe(
+        folder,
+        memory_bytes_of(memory),
+        as_json=as_json,
+        data=data or [],
+        cleaning=Cleaning(redact=redact),
+    )
 
 
 def main() -> None:

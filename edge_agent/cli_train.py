@@ -39,6 +39,17 @@ def train(  # noqa: PLR0917  (options)
             show_default=False,
         ),
     ],
+    redact: Annotated[
+        bool,
+        typer.Option("--redact", help="Replace e-mail addresses, phone and card numbers by words."),
+    ] = False,
+    drop_near_duplicates: Annotated[
+        bool,
+        typer.Option("--drop-near-duplicates", help="Leave out text nearly as some before."),
+    ] = False,
+    min_letters: Annotated[
+        int, typer.Option(min=1, help="Leave out text with fewer letters and digits.")
+    ] = 1,
     memory: Annotated[
         str | None,
         typer.Option(help="Limit for the whole command, e.g. 700MB. Default: all that is free."),
@@ -112,6 +123,7 @@ def train(  # noqa: PLR0917  (options)
     """Train an adapter on this device alone, without a hub, in the memory that there is."""
     from edge_agent.probe.machine import cores
     from edge_agent.train_command import TrainOptions, become_training
+    from edge_agent.training.cleaning import Cleaning
     from edge_agent.training.schedule import SCHEDULES
     from wire.messages import JobKnobs
 
@@ -131,6 +143,9 @@ def train(  # noqa: PLR0917  (options)
         TrainOptions(
             model=str(model),
             data=[str(path) for path in data],
+            cleaning=Cleaning(
+                redact=redact, near_duplicates=drop_near_duplicates, min_letters=min_letters
+            ),
             out=str(out),
             state=str(state or default_state(default_device())),
             role=_ROLES[role],

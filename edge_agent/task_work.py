@@ -44,6 +44,7 @@ def work_of(agent: "Supervisor", task: TaskRun, base: Path, adapter: Gathered) -
         following=adapter.following,
         blobs=str(agent.blobs.folder),
         data=agent.settings.data,
+        cleaning=agent.settings.cleaning,
         codec=offer.codec,
         out=str(out),
         batch=rows_at_a_time(local) if local else line.batch,

@@ -23,6 +23,7 @@ from edge_agent.train_attempt import Attempt, StoppedError, WorkerMemoryError
 from edge_agent.train_report import TrainReport, report_of
 from edge_agent.train_rungs import AUTO, first_line, line_below, why_not_above
 from edge_agent.train_view import Bar, Lines, Said, view_for
+from edge_agent.training.cleaning import Cleaning
 from edge_agent.training.data import SUFFIXES
 from wire.messages import JobKnobs, LocalWork, RungPlan
 
@@ -40,6 +41,7 @@ class TrainOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     model: str
     data: list[str]
+    cleaning: Cleaning = Cleaning()
     out: str
     state: str
     role: Literal["lora", "prompt"]
@@ -178,6 +180,7 @@ class Training:
                 rank=line.rank,
                 model=options.model,
                 data=options.data,
+                cleaning=options.cleaning,
                 out=options.out,
                 prompt_kind=options.prompt_kind,
                 prompt_tokens=options.knobs.prompt_tokens,

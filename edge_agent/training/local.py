@@ -39,7 +39,7 @@ def train_local(
         PausedError: between two steps, because that was asked for.
         AgentError: it can't be done.
     """
-    report(Counted(task=command.task, data=count(command.data)))
+    report(Counted(task=command.task, data=count(command.data, command.cleaning)))
     report(Progress(task=command.task, stage="load"))
     base = open_base(Path(command.model), command.rung)
     try:
@@ -83,9 +83,10 @@ class _LocalTask:
     def run(self) -> None:
         command = self._command
         placed = self._place()
-        held_out = held_out_rows(self._base.encoder, command.data, command.work.seq_len)
-        rows = training_rows(self._base.encoder, command.data, command.work)
-        self._base.encoder.release()
+        encoder, cleaning = self._base.encoder, command.cleaning
+        held_out = held_out_rows(encoder, command.data, command.work.seq_len, cleaning)
+        rows = training_rows(encoder, command.data, command.work, cleaning)
+        encoder.release()
         self._evaluate(placed, held_out, "base")
         tokens_per_second = self._train(placed, rows)
         trim_heap()  # AdamW's moments, of which many are small, are gone

@@ -98,11 +98,16 @@ class Tasks:
 
     def _rows(self, work: Work, base: Base, *, trains: bool) -> tuple[list[Row], list[Row]]:
         """Return the held-out rows and those to train on; the vocabulary is then let go."""
-        held_out = held_out_rows(base.encoder, work.data, work.seq_len) if work.variants else []
+        encoder, cleaning = base.encoder, work.cleaning
+        held_out: list[Row] = []
+        if work.variants:
+            held_out = held_out_rows(encoder, work.data, work.seq_len, cleaning)
         if work.variants and not held_out and not trains:
             raise DataError("no example is in the held-out tenth. Add more text.")
-        drawn = training_rows(base.encoder, work.data, work.work) if work.work and trains else []
-        base.encoder.release()
+        drawn: list[Row] = []
+        if work.work and trains:
+            drawn = training_rows(encoder, work.data, work.work, cleaning)
+        encoder.release()
         return held_out, drawn
 
     def _evaluate(self, work: Work, rows: list[Row], placed: Placed) -> None:
