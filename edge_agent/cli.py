@@ -208,6 +208,9 @@ def plan(  # noqa: PLR0917  (options)
     accumulate: Annotated[
         int, typer.Option(min=1, help="Parts that a step's batch goes through in.")
     ] = 1,
+    adversarial: Annotated[
+        bool, typer.Option("--adversarial", help="With local.adversarial, which takes two passes.")
+    ] = False,
     every: Annotated[
         bool, typer.Option("--all", help="Every line, not only each rung's first and best.")
     ] = False,
@@ -255,6 +258,7 @@ def plan(  # noqa: PLR0917  (options)
         optimizer=optimizer,
         momentum=momentum,
         accumulate=accumulate,
+        adversarial=adversarial,
     )
     show_plan(
         PlanOptions(

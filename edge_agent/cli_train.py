@@ -97,6 +97,10 @@ def train(  # noqa: PLR0917  (options)
         int,
         typer.Option(min=1, help="Parts that a step's batch goes through in, to save memory."),
     ] = 1,
+    adversarial: Annotated[
+        float | None,
+        typer.Option(help="Also on embeddings moved so far against the model (FGM's epsilon)."),
+    ] = None,
     prompt_kind: Annotated[
         str, typer.Option(help="For prompt: soft (embeddings in front) or prefix (in every layer).")
     ] = "soft",
@@ -133,6 +137,8 @@ def train(  # noqa: PLR0917  (options)
     check_optimizer(optimizer, momentum)
     if lr is not None and not 0 < lr <= 10:
         raise UsageError(f"--lr is {lr}; must be above 0 and at most 10.")
+    if adversarial is not None and not 0 < adversarial <= 1000:
+        raise UsageError(f"--adversarial is {adversarial}; must be above 0 and at most 1000.")
     floors = {
         "rank": (min_rank or min(2, rank), rank),
         "batch": (min_batch, batch),
@@ -162,6 +168,7 @@ def train(  # noqa: PLR0917  (options)
                 optimizer=optimizer,
                 momentum=momentum,
                 accumulate=accumulate,
+                adversarial=adversarial is not None,
             ),
             prompt_kind=_PROMPT_KINDS[prompt_kind],
             steps=steps,
@@ -170,6 +177,7 @@ def train(  # noqa: PLR0917  (options)
             schedule=schedule,
             warmup_steps=warmup_steps,
             clip=clip or None,
+            adversarial=adversarial,
             seed=seed,
             memory_bytes=memory_bytes_of(memory),
             threads=threads or int(cores()),

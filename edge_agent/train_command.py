@@ -25,7 +25,7 @@ from edge_agent.train_rungs import AUTO, first_line, line_below, why_not_above
 from edge_agent.train_view import Bar, Lines, Said, view_for
 from edge_agent.training.cleaning import Cleaning
 from edge_agent.training.data import SUFFIXES
-from wire.messages import JobKnobs, LocalWork, RungPlan
+from wire.messages import Adversarial, JobKnobs, LocalWork, RungPlan
 
 #: Exit code of a training that was stopped, as shells have it for Ctrl-C.
 STOPPED = 130
@@ -55,6 +55,7 @@ class TrainOptions(msgspec.Struct, frozen=True, kw_only=True):
     schedule: str = "constant"
     warmup_steps: int | None = None
     clip: float | None = 1.0
+    adversarial: float | None = None  # epsilon of fgm
     memory_bytes: int | None = None
     threads: int
     force: bool = False
@@ -197,6 +198,9 @@ class Training:
                     warmup_steps=options.warmup_steps,
                     clip=options.clip,
                     accumulate=options.knobs.accumulate,
+                    adversarial=None
+                    if options.adversarial is None
+                    else Adversarial(kind="fgm", epsilon=options.adversarial),
                 ),
                 checkpoint=str(Path(options.out) / CHECKPOINT),
             ),

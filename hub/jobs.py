@@ -86,6 +86,13 @@ class CohortPart(_Part, frozen=True, kw_only=True):
         _at_most("cohort.min", self.min, "cohort.max", self.max)
 
 
+class AdversarialPart(_Part, frozen=True, kw_only=True):
+    """Adversarial training on embeddings (arXiv 1605.07725)."""
+
+    kind: Literal["fgm"] = "fgm"
+    epsilon: Annotated[float, Meta(gt=0, le=1000)]
+
+
 class LocalPart(_Part, frozen=True, kw_only=True):
     """What a device does in a round, and how far it may shrink it to fit its memory."""
 
@@ -102,6 +109,7 @@ class LocalPart(_Part, frozen=True, kw_only=True):
     warmup_steps: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None  # null: a few
     clip: Annotated[float, Meta(gt=0, le=1_000_000)] | None = 1.0  # null: off
     accumulate: _Batch = 1  # parts that a step's batch goes through in, one after the other
+    adversarial: AdversarialPart | None = None
 
     def __post_init__(self) -> None:
         if self.momentum and self.optimizer != "sgd":

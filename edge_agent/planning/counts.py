@@ -75,7 +75,15 @@ class Case:
     @property
     def passes(self) -> int:
         """How often a step goes through the model, both ways."""
-        return -(-self.sizes.batch // self.sizes.rows)
+        each = 2 if self.knobs.adversarial else 1
+        return -(-self.sizes.batch // self.sizes.rows) * each
+
+    @property
+    def moved(self) -> int:
+        """Bytes of a batch's embeddings as they are and as an adversary moves them."""
+        if not self.knobs.adversarial:
+            return 0
+        return 2 * self.positions * self.shape.hidden_size * self.compute_bytes
 
     @property
     def moments(self) -> int:

@@ -62,7 +62,7 @@ def _working(case: Case, rung: str) -> dict[str, int]:
     return {
         "weights": _weights(case),
         "adapter": trained * each + (held - trained) * FLOAT_BYTES + prompt,
-        "activations": kept,
+        "activations": kept + case.moved,
         "under way": max(_backward(case), _head(case)),
     }
 

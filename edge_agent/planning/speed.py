@@ -81,4 +81,4 @@ def step_seconds(case: Case, rung: str, measured: Measured | None) -> float | No
     expand = measured.expand_per_s.get(case.shape.stored)
     if rung in _BLOCKWISE and expand is not None:
         seconds += expanded_numbers(case, rung) / expand
-    return seconds * case.passes
+    return seconds if rung == "infer" else seconds * case.passes

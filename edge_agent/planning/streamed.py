@@ -57,6 +57,8 @@ def streamed_terms(case: Case, rung: str) -> dict[str, int]:
         },
         "evaluation": {"block": _evaluating(case)},
     }
+    if case.moved:
+        standing["moved"] = case.moved
     if rung == "core":  # which are made once for a base, and then read from their file
         stages["directions"] = {"directions": case.factors(case.sizes.rank) * case.compute_bytes}
     return standing | max(stages.values(), key=lambda stage: sum(stage.values()))

@@ -64,7 +64,11 @@ class Placed(Protocol):
         """
 
     def backward_loss(
-        self, ids: torch.Tensor, labels: torch.Tensor, tokens: int | None = None
+        self,
+        ids: torch.Tensor,
+        labels: torch.Tensor,
+        tokens: int | None = None,
+        epsilon: float = 0.0,
     ) -> Loss:
         """Add the gradient of a batch's mean loss per token to the ``grad`` of what is trained.
 
@@ -72,6 +76,8 @@ class Placed(Protocol):
             ids: (rows, tokens) int64.
             labels: as for `evaluate_loss`.
             tokens: that the mean is over, where these rows are part of a larger batch.
+            epsilon: above 0, the gradient at adversarial embeddings is added (`fgm`); what is
+                returned is the loss without them.
         """
 
     def update(self) -> dict[str, NDArray[np.float32]]:

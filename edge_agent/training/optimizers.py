@@ -48,6 +48,12 @@ def check_words(work: LocalWork) -> None:
             raise AgentError(
                 f"{name} is {word!r}; known here are {', '.join(known)}. Update the agent."
             )
+    adversary = work.adversarial
+    if adversary and (adversary.kind != "fgm" or not adversary.epsilon > 0):
+        raise AgentError(
+            f"adversarial is {adversary.kind!r} with epsilon {adversary.epsilon}; known here is "
+            "fgm with one above 0. Update the agent."
+        )
     if not 0 <= work.momentum < 1:
         raise AgentError(f"momentum is {work.momentum}; must be from 0 to below 1.")
     if work.weight_decay is not None and not 0 <= work.weight_decay <= 1:

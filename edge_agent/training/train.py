@@ -50,6 +50,7 @@ def train(
         raise DataError("there is no row to train on. Add more text.")
     optimizer = optimizer_for(work, placed.trained.values(), weight_decay)
     warmup, rows_each = warmup_of(work.warmup_steps, work.steps), rows_at_a_time(work)
+    epsilon = work.adversarial.epsilon if work.adversarial else 0.0
     done = Done()
     if checkpoint is not None:
         done = checkpoint.load(_state(placed, optimizer), work.steps) or done
@@ -62,7 +63,7 @@ def train(
     # The batches that were trained on before are drawn again and passed over: that costs nothing.
     drawn = islice(batches(rows, work.batch, work.steps, work.seed), len(done.losses), None)
     for step, (ids, labels) in enumerate(drawn, start=len(done.losses) + 1):
-        loss = _backward(placed, ids, labels, rows_each)
+        loss = _backward(placed, ids, labels, rows_each, epsilon)
         done.losses.append(loss.total / loss.tokens)
         done.tokens += loss.tokens
         if not math.isfinite(done.losses[-1]):
@@ -89,13 +90,15 @@ def train(
     )
 
 
-def _backward(placed: Placed, ids: torch.Tensor, labels: torch.Tensor, rows_each: int) -> Loss:
+def _backward(
+    placed: Placed, ids: torch.Tensor, labels: torch.Tensor, rows_each: int, epsilon: float
+) -> Loss:
     """Add the gradient of a batch's mean loss per token, some rows at a time."""
     tokens = int((labels[:, 1:] != IGNORED).sum())
     total = 0.0
     for at in range(0, len(ids), rows_each):
         part = slice(at, at + rows_each)
-        total += placed.backward_loss(ids[part], labels[part], tokens).total
+        total += placed.backward_loss(ids[part], labels[part], tokens, epsilon).total
     return Loss(total, tokens)
 
 

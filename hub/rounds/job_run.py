@@ -155,6 +155,7 @@ class JobRun:
             optimizer=local.optimizer,
             momentum=local.momentum,
             accumulate=local.accumulate,
+            adversarial=local.adversarial is not None,
         )
 
     def task_name(self, round_: int, device: str) -> str:

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from hub.jobs import AdversarialPart
 from hub.rounds import actions
-from wire.messages import Cancel, LocalWork, Offer, RoundAnnounce, encode
+from wire.messages import Adversarial, Cancel, LocalWork, Offer, RoundAnnounce, encode
 
 if TYPE_CHECKING:
     from hub.rounds.job_run import JobRun
@@ -15,6 +16,10 @@ FIRST_RESEND_S = 4.0
 LAST_RESEND_S = 60.0
 #: A retained document has at most 8 KiB; the whole reason is in the round's record.
 MAX_REASON = 1000
+
+
+def _adversarial(part: AdversarialPart | None) -> Adversarial | None:
+    return None if part is None else Adversarial(kind=part.kind, epsilon=part.epsilon)
 
 
 class Offering:
@@ -95,6 +100,7 @@ class Offering:
             warmup_steps=local.warmup_steps,
             clip=local.clip,
             accumulate=local.accumulate,
+            adversarial=_adversarial(local.adversarial),
         )
         self._run.desk.command(
             member.device,

@@ -265,6 +265,7 @@ def refusal(*words: str) -> str:
         ("--optimizer", "adam", "--optimizer is 'adam'; allowed are adamw and sgd."),
         ("--momentum", "0.9", "--momentum is 0.9; only --optimizer sgd has one."),
         ("--momentum", "1", "--momentum is 1.0; must be from 0 to 0.999."),
+        ("--adversarial", "0", "--adversarial is 0.0; must be above 0 and at most 1000."),
         ("--schedule", "step", "--schedule is 'step'; allowed are constant, linear and cosine."),
         ("--min-rank", "9", "--min-rank is 9; at most --rank (4)"),
         ("--min-seq-len", "65", "--min-seq-len is 65; at most --seq-len (64)"),

@@ -106,6 +106,8 @@ BAD = [
     ("local: {schedule: step}", "local.schedule", "constant, cosine or linear"),
     ("local: {steps: 5, warmup_steps: 6}", "local.warmup_steps", "local.steps (5)"),
     ("local: {clip: 0}", "local.clip", "above 0"),
+    ("local: {adversarial: {epsilon: 0}}", "local.adversarial.epsilon", "above 0"),
+    ("local: {adversarial: {kind: pgd, epsilon: 1}}", "local.adversarial.kind", "fgm"),
     ("local: {batch: 2, accumulate: 4}", "local.accumulate", "local.batch (2)"),
     ("local: {batch: 2, min_batch: 4}", "local.min_batch", "local.batch (2)"),
     ("local: {seq_len: 64}", "local.min_seq_len", "local.seq_len (64)"),

@@ -9,6 +9,13 @@ from wire.messages.hub import AdapterRef
 from wire.messages.plan import Role
 
 
+class Adversarial(msgspec.Struct, frozen=True, kw_only=True):
+    """Training on embeddings that are moved against the model, besides those that are not."""
+
+    kind: str  # fgm
+    epsilon: float  # norm of a sequence's move, at the first block's input
+
+
 class LocalWork(msgspec.Struct, frozen=True, kw_only=True):
     """One device's training in one round."""
 
@@ -24,6 +31,7 @@ class LocalWork(msgspec.Struct, frozen=True, kw_only=True):
     warmup_steps: Annotated[int, msgspec.Meta(ge=0)] | None = None  # None: the device's own
     clip: float | None = 1.0  # of all gradients' norm; None: off
     accumulate: Annotated[int, msgspec.Meta(ge=1)] = 1  # parts that a step's batch goes through in
+    adversarial: Adversarial | None = None
 
 
 class Offer(Message, frozen=True, kw_only=True):

@@ -47,6 +47,7 @@ class JobKnobs(msgspec.Struct, frozen=True, kw_only=True):
     optimizer: Word = "adamw"
     momentum: float = 0.0
     accumulate: Annotated[int, msgspec.Meta(ge=1)] = 1
+    adversarial: bool = False
 
 
 class RungPlan(msgspec.Struct, frozen=True, kw_only=True):

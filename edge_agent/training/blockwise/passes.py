@@ -13,6 +13,7 @@ import torch
 from edge_agent.training.blockwise.architecture import DecoderBlock, Ends, LossHead
 from edge_agent.training.blockwise.operations import begin_backward
 from edge_agent.training.contract import Loss
+from edge_agent.training.fgm import perturbation
 from edge_agent.training.tokens import IGNORED
 
 
@@ -83,38 +84,61 @@ class Passes:
         labels: torch.Tensor,
         prompt: torch.Tensor | None,
         tokens: int | None = None,
+        epsilon: float = 0.0,
     ) -> Loss:
         """Add the gradient of a batch's mean loss per token to whatever requires one.
 
         Args:
             ids, labels, prompt: as for `evaluate`.
             tokens: that the mean is over, where these rows are part of a larger batch.
+            epsilon: above 0, the gradient at adversarial embeddings is added
+                (`edge_agent.training.fgm`).
         """
         places, wanted = self._predicting(labels, prompt)
         aim = _Aim(len(ids), places, wanted, tokens or len(wanted))
         with torch.enable_grad():
             first = self._ends.enter(ids, prompt)
-        inputs: list[torch.Tensor] = []
+        prompted = first.requires_grad
         x = first.detach()
+        # Blocks use their input's memory once they are done with it.
+        x = x.clone() if epsilon else x
+        loss, gradient = self._through(x, aim, needed=prompted or epsilon > 0)
+        if epsilon and gradient is not None:
+            front = 0 if prompt is None else len(prompt)
+            by_row = gradient.view(len(ids), -1, gradient.shape[-1])
+            moved = perturbation(by_row, epsilon, front).view_as(first).to(first.dtype)
+            _, second = self._through(moved.add_(first.detach()), aim, needed=prompted)
+            gradient = gradient if second is None else gradient.add_(second)
+        if prompted and gradient is not None:
+            begin_backward(first, gradient).backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    def _through(
+        self, x: torch.Tensor, aim: _Aim, *, needed: bool
+    ) -> tuple[Loss, torch.Tensor | None]:
+        """Go through all blocks and the head, both ways.
+
+        Args:
+            x: the first block's input, without a graph.
+            aim: what is to be predicted.
+            needed: whether the input's gradient is wanted, which is then returned.
+        """
+        inputs: list[torch.Tensor] = []
         with torch.no_grad():
             for index, block in enumerate(self._blocks[:-1]):
                 self._ahead(index + 1)
                 inputs.append(x)
-                x = _sum(block(x, len(ids)))
-        loss, gradient = self._last(x, first, aim)
+                x = _sum(block(x, aim.rows))
+        loss, gradient = self._last(x, aim, needed)
         del x  # the last block's input is done with
         for index in range(len(inputs) - 1, -1, -1):
             self._ahead(index - 1)
-            gradient = self._again(index, inputs.pop(), first, gradient, len(ids))
-        if first.requires_grad and gradient is not None:
-            begin_backward(first, gradient).backward()  # type: ignore[no-untyped-call]
-        return loss
+            gradient = self._again(index, inputs.pop(), gradient, aim.rows, needed)
+        return loss, gradient
 
-    def _last(
-        self, x: torch.Tensor, first: torch.Tensor, aim: _Aim
-    ) -> tuple[Loss, torch.Tensor | None]:
+    def _last(self, x: torch.Tensor, aim: _Aim, needed: bool) -> tuple[Loss, torch.Tensor | None]:
         """Go through the last block and the head, both ways."""
-        leaf = x.detach().requires_grad_(self._passes_on(len(self._blocks) - 1, first))
+        leaf = x.detach().requires_grad_(needed or len(self._blocks) > 1)
         with torch.enable_grad():
             whole = _sum(self._blocks[-1](leaf, aim.rows))
             states = self._ends.leave(whole, aim.rows, aim.places)
@@ -132,12 +156,13 @@ class Passes:
         self,
         index: int,
         x: torch.Tensor,
-        first: torch.Tensor,
         gradient: torch.Tensor | None,
         rows: int,
+        needed: bool,
     ) -> torch.Tensor | None:
         """Compute a block again and go back through it; return its input's gradient."""
-        leaf = x.detach().requires_grad_(self._passes_on(index, first))
+        # The first block's input needs a gradient only where a prompt or an adversary wants it.
+        leaf = x.detach().requires_grad_(needed or index > 0)
         with torch.enable_grad():
             outputs = self._blocks[index](leaf, rows, needed=False)
         if gradient is None:
@@ -147,10 +172,6 @@ class Passes:
         if roots:
             torch.stack(roots).sum().backward()  # type: ignore[no-untyped-call]
         return leaf.grad
-
-    def _passes_on(self, index: int, first: torch.Tensor) -> bool:
-        """Whether a block's input needs a gradient: not the first one's, without a prompt."""
-        return index > 0 or first.requires_grad
 
     def _predicting(
         self, labels: torch.Tensor, prompt: torch.Tensor | None

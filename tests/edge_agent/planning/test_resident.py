@@ -26,3 +26,10 @@ def test_a_batch_in_parts_takes_the_memory_of_one_part(rung):
     assert parts == resident_terms(case(batch=16), rung)
     uneven = resident_terms(case(batch=10, accumulate=4), rung)
     assert uneven == resident_terms(case(batch=3), rung)
+
+
+def test_an_adversary_holds_the_embeddings_twice_more():
+    plain, moved = (
+        resident_terms(case(batch=64, adversarial=on), "resident") for on in (False, True)
+    )
+    assert moved["activations"] - plain["activations"] == 2 * 64 * 6 * 8 * 2

@@ -121,3 +121,9 @@ def test_a_batch_in_parts_takes_each_parts_time():
     assert step_seconds(case(batch=6, accumulate=2), "streamed", MEASURED) == pytest.approx(
         2 * whole
     )
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_an_adversary_doubles_the_passes_of_what_is_trained(rung):
+    plain, twice = (step_seconds(case(adversarial=on), rung, MEASURED) for on in (False, True))
+    assert twice == pytest.approx(plain if rung == "infer" else 2 * plain)

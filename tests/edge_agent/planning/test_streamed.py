@@ -102,3 +102,11 @@ def test_a_batch_in_parts_passes_more_often():
     assert small_llama.case(batch=16, accumulate=2).passes == 2
     assert small_llama.case(batch=5, accumulate=4).passes == 3  # 2, 2 and 1
     assert small_llama.case(batch=5).passes == 1
+
+
+def test_an_adversary_holds_the_embeddings_twice_more_and_the_gradients_throughout():
+    found = streamed.streamed_terms(small_llama.case(adversarial=True), "streamed")
+    # 18 positions of width 8 in bfloat16.
+    assert found["moved"] == 2 * 18 * 8 * 2
+    assert found["gradients"] == 704 * 2
+    assert "moved" not in streamed.streamed_terms(small_llama.case(adversarial=True), "infer")

@@ -7,7 +7,7 @@ from edge_agent.errors import AgentError
 from edge_agent.training.adamw import AdamW
 from edge_agent.training.optimizers import check_words, optimizer_for
 from edge_agent.training.sgd import SGD
-from wire.messages import LocalWork
+from wire.messages import Adversarial, LocalWork
 
 
 def work(**changes):
@@ -52,6 +52,8 @@ def test_the_momentum_is_the_works():
         ({"schedule": "steps"}, r"schedule is 'steps'; known here are constant, linear, cosine"),
         ({"momentum": 1.0}, r"momentum is 1\.0; must be from 0 to below 1"),
         ({"weight_decay": -0.1}, r"weight_decay is -0\.1; must be from 0 to 1"),
+        ({"adversarial": Adversarial(kind="pgd", epsilon=1.0)}, "adversarial is 'pgd'"),
+        ({"adversarial": Adversarial(kind="fgm", epsilon=0.0)}, "with epsilon 0.0"),
         ({"clip": 0.0}, r"clip is 0\.0; must be above 0"),
     ],
 )

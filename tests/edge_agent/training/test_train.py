@@ -12,7 +12,7 @@ from edge_agent.training.data import Example
 from edge_agent.training.errors import DivergedError, PausedError
 from edge_agent.training.start import PackedStart
 from edge_agent.training.train import train
-from wire.messages import LocalWork
+from wire.messages import Adversarial, LocalWork
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 
@@ -192,6 +192,18 @@ def test_the_state_of_one_optimiser_is_not_anothers(run, tmp_path):
         run(work(), checkpoint=state, pause_asked=lambda: next(asked))
     _, steps, _ = run(work(optimizer="sgd", momentum=0.9), checkpoint=state)
     assert steps[0][0] == 1  # begun anew: what is in the file is passed over
+
+
+@pytest.mark.parametrize("rung", ["resident", "streamed"])
+def test_an_adversary_changes_the_steps_and_still_it_learns(run, rung):
+    adversary = Adversarial(kind="fgm", epsilon=0.5)
+    metrics, _, placed = run(work(adversarial=adversary, batch=2, accumulate=2), rung=rung)
+    plain, _, other = run(work(batch=2), rung=rung)
+    assert metrics.loss_last < metrics.loss_first - 0.1
+    assert metrics.loss_first == pytest.approx(plain.loss_first, rel=1e-4)  # told without it
+    assert metrics.tokens == plain.tokens
+    name, update = next(iter(placed.update().items()))
+    assert (update != other.update()[name]).any()
 
 
 def test_a_falling_rate_moves_less_in_the_end(run):
