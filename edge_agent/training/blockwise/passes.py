@@ -99,19 +99,30 @@ class Passes:
         with torch.enable_grad():
             first = self._ends.enter(ids, prompt)
         prompted = first.requires_grad
-        x = first.detach()
-        # Blocks use their input's memory once they are done with it.
-        x = x.clone() if epsilon else x
-        loss, gradient = self._through(x, aim, needed=prompted or epsilon > 0)
-        if epsilon and gradient is not None:
+        if not epsilon:
+            loss, gradient = self._through(first.detach(), aim, needed=prompted)
+        else:
             front = 0 if prompt is None else len(prompt)
-            by_row = gradient.view(len(ids), -1, gradient.shape[-1])
-            moved = perturbation(by_row, epsilon, front).view_as(first).to(first.dtype)
-            _, second = self._through(moved.add_(first.detach()), aim, needed=prompted)
-            gradient = gradient if second is None else gradient.add_(second)
+            loss, gradient = self._twice(first.detach(), aim, epsilon, front=front, needed=prompted)
         if prompted and gradient is not None:
             begin_backward(first, gradient).backward()  # type: ignore[no-untyped-call]
         return loss
+
+    def _twice(
+        self, x: torch.Tensor, aim: _Aim, epsilon: float, *, front: int, needed: bool
+    ) -> tuple[Loss, torch.Tensor | None]:
+        """Go through as it is, and moved against the model; as `_through`, of both together."""
+        # A copy: blocks use their input's memory once they are done with it.
+        loss, gradient = self._through(x.clone(), aim, needed=True)
+        if gradient is None:  # nothing is trained
+            return loss, None
+        by_row = gradient.view(aim.rows, -1, gradient.shape[-1])
+        moved = perturbation(by_row, epsilon, front).view_as(x).to(x.dtype).add_(x)
+        if not needed:
+            del gradient, by_row  # so that the second pass has their memory
+            return loss, self._through(moved, aim, needed=False)[1]
+        _, second = self._through(moved, aim, needed=True)
+        return loss, gradient if second is None else gradient.add_(second)
 
     def _through(
         self, x: torch.Tensor, aim: _Aim, *, needed: bool
