@@ -131,6 +131,7 @@ def test_the_result_is_one_document_and_peft_confirms_it(
         "role", "rung", "rank", "batch", "seq_len", "steps", "loss", "seconds_per_step",
         "tokens_per_second", "limit_bytes", "predicted_peak_bytes", "measured_peak_bytes",
         "worker_peak_bytes", "adapter", "held_out_before", "held_out_after", "out_of_memory",
+        "data",
     }  # fmt: skip
     assert (told["role"], told["rank"], told["steps"], len(told["loss"])) == ("lora", 4, 3, 3)
     assert told["out_of_memory"] == []
