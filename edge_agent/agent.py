@@ -95,7 +95,7 @@ class Supervisor:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.inbox: queue.Queue[object] = queue.Queue(maxsize=1000)
         self.limit = memory_limit(settings.memory_bytes)
-        self.data = count([Path(path) for path in settings.data])
+        self.data = count(settings.data, settings.cleaning)
         self.blobs = BlobStore(self.folder / "blobs")
         self.asking = Asking(self._send)
         self.metering = Metering(self)

@@ -1,12 +1,13 @@
 """``lorikeet-agent probe``: what this device has, as a table or as one JSON document."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from edge_agent.data_words import counted_words
 from edge_agent.probe.accelerator import Accelerator, Gpu
 from edge_agent.probe.battery import Battery
 from edge_agent.probe.disk import Disk
@@ -18,20 +19,36 @@ from edge_agent.probe.pressure import Pressure, Stall
 from edge_agent.probe.profile import Profile, profile
 from edge_agent.probe.thermal import Thermal
 from edge_agent.probe.throttling import Throttling
+from edge_agent.training.cleaning import USUAL, Cleaning
+from edge_agent.training.data import count
 
 #: What is told, its value or None, and what stands there instead.
 Row = tuple[str, str | None, str]
 
 
-def show_probe(state_folder: Path, memory_bytes: int | None, *, as_json: bool) -> None:
+def show_probe(
+    state_folder: Path,
+    memory_bytes: int | None,
+    *,
+    as_json: bool,
+    data: Sequence[Path] = (),
+    cleaning: Cleaning = USUAL,
+) -> None:
     """Print what this device has.
 
     Args:
         state_folder: where the agent would keep its files.
         memory_bytes: ``--memory``.
         as_json: as one JSON document.
+        data: text that is to be counted.
+        cleaning: what of it is left out.
+
+    Raises:
+        DataError: the text can't be used.
     """
     found = profile(state_folder, asked_bytes=memory_bytes)
+    if data:
+        found = msgspec.structs.replace(found, data=count(data, cleaning))
     if as_json:
         sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
     else:
@@ -71,6 +88,8 @@ def _parts(found: Profile) -> Iterator[tuple[str, list[Row]]]:
     yield "battery", _battery(found.battery)
     yield "disk", _disk(found.disk)
     yield "link", _links(found.link)
+    if found.data is not None:
+        yield "data", [("text", counted_words(found.data), "")]
 
 
 def _row(section: Any, field: str, name: str, text: Callable[[Any], str] = str) -> Row:

@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from edge_agent.calibration import Measured
+from edge_agent.training.cleaning import Cleaning
 from wire.messages import DataSummary, Evaluation, LocalWork, TrainMetrics
 from wire.messages.plan import Role
 
@@ -67,6 +68,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True, tag="work"):
     components: int = 0  # of LoRA, the leading ones, that these parts hold; 0: all
     blobs: str = ""
     data: list[str]  # files or folders of private text
+    cleaning: Cleaning = Cleaning()
     codec: str
     out: str  # folder for the update
     batch: int  # for evaluation; training has its own in `work`
@@ -92,6 +94,7 @@ class TrainLocal(msgspec.Struct, frozen=True, kw_only=True, tag="train-local"):
     rank: int  # of LoRA factors, or a core's side; 0 for prompts
     model: str  # a Hugging Face folder, or a GGUF file
     data: list[str]  # files or folders of private text
+    cleaning: Cleaning = Cleaning()
     out: str  # folder for the adapter
     prompt_kind: Literal["soft", "prefix"] = "soft"
     prompt_tokens: int = 0

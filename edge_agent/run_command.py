@@ -17,6 +17,7 @@ from typing import NoReturn
 
 import msgspec
 
+from edge_agent.data_words import cleaned_words
 from edge_agent.endings import exit_codes
 from edge_agent.errors import AgentError, UsageError
 from edge_agent.task_run import Settings
@@ -69,6 +70,8 @@ def run_agent(settings: Settings) -> int:
                 agent.data.skipped,
                 agent.data.examples,
             )
+        if cleaned := cleaned_words(agent.data):
+            logging.getLogger("edge_agent").info("text: %s", cleaned)
         agent.run()
         return agent.peak_bytes()
 

@@ -9,6 +9,7 @@ import msgspec
 from edge_agent.metering import Limits
 from edge_agent.pausing import Comfort
 from edge_agent.protocol import Finished
+from edge_agent.training.cleaning import Cleaning
 from wire.broker_settings import BrokerSettings
 from wire.messages import Evaluation, Offer, RungPlan
 
@@ -58,6 +59,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     fleet: str
     device: str
     data: list[str]
+    cleaning: Cleaning = Cleaning()
     state_folder: str
     memory_bytes: int | None = None
     threads: int = 1

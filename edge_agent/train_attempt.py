@@ -25,7 +25,7 @@ from edge_agent.protocol import (
 )
 from edge_agent.worker_host import FULL_RUNGS
 from edge_agent.worker_process import WorkerDied, WorkerEvent, WorkerProcess
-from wire.messages import Evaluation
+from wire.messages import DataSummary, Evaluation
 
 SAMPLE_S = 0.25
 _KINDS: dict[str, type[AgentError]] = {"data": DataError, "model": ModelError}
@@ -77,6 +77,7 @@ class Attempt:
         stops_asked: how often somebody asked for an end; the second time it is one at once.
 
     Attributes:
+        data: counts of the text.
         held_out: losses on held-out text, by variant.
         worker_peak_bytes: greatest resident memory of the worker.
         peak_bytes: the same of this process and the worker together.
@@ -105,6 +106,7 @@ class Attempt:
         self._stops_asked = stops_asked
         self._pausing = False
         self.held_out: dict[str, Evaluation] = {}
+        self.data: DataSummary | None = None
         self.worker_peak_bytes = 0
 
     @property
@@ -155,6 +157,7 @@ class Attempt:
             case Failed():
                 raise _KINDS.get(event.kind, AgentError)(in_options(event.message))
             case Counted():
+                self.data = event.data
                 self._view.counted(event)
             case Paused():
                 raise StoppedError(f"stopped after step {event.step}.")

@@ -23,8 +23,9 @@ from edge_agent.train_attempt import Attempt, StoppedError, WorkerMemoryError
 from edge_agent.train_report import TrainReport, report_of
 from edge_agent.train_rungs import AUTO, first_line, line_below, why_not_above
 from edge_agent.train_view import Bar, Lines, Said, view_for
+from edge_agent.training.cleaning import Cleaning
 from edge_agent.training.data import SUFFIXES
-from wire.messages import JobKnobs, LocalWork, RungPlan
+from wire.messages import Adversarial, JobKnobs, LocalWork, RungPlan
 
 #: Exit code of a training that was stopped, as shells have it for Ctrl-C.
 STOPPED = 130
@@ -40,6 +41,7 @@ class TrainOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     model: str
     data: list[str]
+    cleaning: Cleaning = Cleaning()
     out: str
     state: str
     role: Literal["lora", "prompt"]
@@ -49,6 +51,11 @@ class TrainOptions(msgspec.Struct, frozen=True, kw_only=True):
     steps: int
     lr: float
     seed: int
+    weight_decay: float | None = None
+    schedule: str = "constant"
+    warmup_steps: int | None = None
+    clip: float | None = 1.0
+    adversarial: float | None = None  # epsilon of fgm
     memory_bytes: int | None = None
     threads: int
     force: bool = False
@@ -174,6 +181,7 @@ class Training:
                 rank=line.rank,
                 model=options.model,
                 data=options.data,
+                cleaning=options.cleaning,
                 out=options.out,
                 prompt_kind=options.prompt_kind,
                 prompt_tokens=options.knobs.prompt_tokens,
@@ -181,9 +189,18 @@ class Training:
                     steps=options.steps,
                     batch=line.batch,
                     seq_len=line.seq_len,
-                    optimizer="adamw",
+                    optimizer=options.knobs.optimizer,
                     lr=options.lr,
                     seed=options.seed,
+                    momentum=options.knobs.momentum,
+                    weight_decay=options.weight_decay,
+                    schedule=options.schedule,
+                    warmup_steps=options.warmup_steps,
+                    clip=options.clip,
+                    accumulate=options.knobs.accumulate,
+                    adversarial=None
+                    if options.adversarial is None
+                    else Adversarial(kind="fgm", epsilon=options.adversarial),
                 ),
                 checkpoint=str(Path(options.out) / CHECKPOINT),
             ),

@@ -8,7 +8,7 @@ import msgspec
 
 from edge_agent.probe.memory import MemoryLimit
 from edge_agent.protocol import TrainedLocal
-from wire.messages import RungPlan
+from wire.messages import DataSummary, RungPlan
 
 if TYPE_CHECKING:
     from edge_agent.train_attempt import Attempt
@@ -29,6 +29,7 @@ class TrainReport(msgspec.Struct, frozen=True, kw_only=True):
         held_out_before: the base's loss on held-out text, null if there is none.
         held_out_after: the same with the adapter.
         out_of_memory: rungs that were tried before, and took too much.
+        data: counts of the text, and of what was left out.
     """
 
     role: str
@@ -48,6 +49,7 @@ class TrainReport(msgspec.Struct, frozen=True, kw_only=True):
     held_out_before: float | None
     held_out_after: float | None
     out_of_memory: list[str]
+    data: DataSummary | None = None
 
     def told(self) -> list[str]:
         """Return the lines that a person reads."""
@@ -100,6 +102,7 @@ def report_of(
         held_out_before=before.loss if before else None,
         held_out_after=after.loss if after else None,
         out_of_memory=list(failed),
+        data=attempt.data,
     )
 
 

@@ -3,6 +3,7 @@
 import logging
 from typing import TYPE_CHECKING, TextIO
 
+from edge_agent.data_words import counted_words
 from edge_agent.protocol import Counted, Progress
 from wire.messages import Evaluation
 
@@ -38,7 +39,7 @@ class Lines:
         self.say(f"warning: {text}")
 
     def counted(self, event: Counted) -> None:
-        self.say(counted_text(event))
+        self.say(counted_words(event.data))
 
     def held_out(self, evaluation: Evaluation) -> None:
         self.say(held_out_text(evaluation))
@@ -87,7 +88,7 @@ class Bar:
         self._console.print(f"warning: {text}", style="yellow", markup=False, highlight=False)
 
     def counted(self, event: Counted) -> None:
-        self.say(counted_text(event))
+        self.say(counted_words(event.data))
 
     def held_out(self, evaluation: Evaluation) -> None:
         self.say(held_out_text(evaluation))
@@ -147,13 +148,6 @@ class Said(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         tell = self._view.warn if record.levelno >= logging.WARNING else self._view.say
         tell(record.getMessage())
-
-
-def counted_text(event: Counted) -> str:
-    """Say how much text there is."""
-    data = event.data
-    skipped = f"; {data.skipped} broken lines are skipped" if data.skipped else ""
-    return f"{data.examples} examples, {data.held_out} of them held out{skipped}"
 
 
 def held_out_text(evaluation: Evaluation) -> str:

@@ -13,6 +13,7 @@ from edge_agent.probe.memory import Memory, memory
 from edge_agent.probe.pressure import Pressure, pressure
 from edge_agent.probe.thermal import Thermal, thermal
 from edge_agent.probe.throttling import Throttling, throttling
+from wire.messages import DataSummary
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +28,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     battery: Battery
     disk: Disk
     link: Links
+    data: DataSummary | None = None  # of text that was asked about
 
 
 def profile(state_folder: Path, root: Path = Path("/"), asked_bytes: int | None = None) -> Profile:

@@ -12,7 +12,7 @@ class Role(Protocol):
         name: as it stands in offers.
         rungs: of the memory ladder that this role can be done on, the best first.
         trains: whether a task of this role may end with an update.
-        weight_decay: of AdamW.
+        weight_decay: of the optimiser, where a job names none.
     """
 
     name: str

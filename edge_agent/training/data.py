@@ -1,19 +1,24 @@
 """Private text, streamed from files; it stays in this process.
 
 `.jsonl` holds one object a line, with ``prompt`` and ``response`` or with ``text``; `.txt` is cut
-into passages. A tenth of the examples, chosen by content alone, is held out from training: the
-same text falls on the same side on every device, in every round, wherever it stands.
+into passages. What `edge_agent.training.cleaning` finds fault with is left out. A tenth of the
+examples, chosen by content alone, is held out from training: the same text falls on the same side
+on every device, in every round, wherever it stands and however it is spaced and capitalised.
 """
 
 import hashlib
 import heapq
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
 import msgspec
 
 from edge_agent.errors import DataError
+from edge_agent.training.cleaning import USUAL, Cleaner, Cleaning, Fault, digest_of
+from edge_agent.training.duplicates import normalised
+from edge_agent.training.redaction import Redactor
 from wire.messages import DataSummary
 
 Part = Literal["train", "held_out"]
@@ -38,11 +43,40 @@ class _Line(msgspec.Struct):
     text: str | None = None
 
 
-def read(paths: Sequence[str | Path]) -> Iterator[Example | None]:
+class _Tally:
+    """What there was, and what was left out."""
+
+    def __init__(self) -> None:
+        self.examples = self.held_out = 0
+        self.faults: Counter[Fault] = Counter()
+        self.redactor = Redactor()
+
+    def summary(self) -> DataSummary:
+        return DataSummary(
+            examples=self.examples,
+            held_out=self.held_out,
+            skipped=self.faults["skipped"],
+            duplicates=self.faults["duplicates"],
+            near_duplicates=self.faults["near_duplicates"],
+            too_short=self.faults["too_short"],
+            garbled=self.faults["garbled"],
+            redacted=self.redactor.count,
+        )
+
+
+def _as_it_is(text: str) -> str:
+    return text
+
+
+def read(
+    paths: Sequence[str | Path], change: Callable[[str], str] = _as_it_is
+) -> Iterator[Example | None]:
     """Yield every example, and None for each broken line, in a fixed order.
 
     Args:
         paths: files, or folders that are searched for `.jsonl` and `.txt`.
+        change: what is done to prompts, responses, texts, and to each line of a `.txt` before it is
+            cut into passages.
 
     Raises:
         DataError: a path is absent, unreadable, or neither.
@@ -51,7 +85,8 @@ def read(paths: Sequence[str | Path]) -> Iterator[Example | None]:
         for file in _files(Path(path), number):
             try:
                 with file.open("rb") as opened:
-                    yield from _jsonl(opened) if file.suffix == ".jsonl" else _passages(opened)
+                    how = _jsonl if file.suffix == ".jsonl" else _passages
+                    yield from how(opened, change)
             except OSError as error:
                 raise DataError(
                     f"data path {number} can't be read ({type(error).__name__}). "
@@ -61,28 +96,30 @@ def read(paths: Sequence[str | Path]) -> Iterator[Example | None]:
 
 def is_held_out(example: Example) -> bool:
     """Return whether an example is in the tenth that none trains on."""
-    return int.from_bytes(_digest(example)[:8], "big") % _ONE_IN == 0
+    return _in_tenth(digest_of(example.prompt, normalised(example.text)))
 
 
-def count(paths: Sequence[str | Path]) -> DataSummary:
-    """Count examples (held-out ones among them) and broken lines, in bounded memory.
+def count(paths: Sequence[str | Path], cleaning: Cleaning = USUAL) -> DataSummary:
+    """Count examples (held-out ones among them) and what is left out, in bounded memory.
 
     Raises:
         DataError: a path can't be used, or no example is left.
     """
-    examples = held_out = skipped = 0
-    for example in read(paths):
-        if example is None:
-            skipped += 1
-        else:
-            examples += 1
-            held_out += is_held_out(example)
-    if not examples:
-        raise DataError(_nothing(len(paths), skipped))
-    return DataSummary(examples=examples, held_out=held_out, skipped=skipped)
+    tally = _Tally()
+    for _ in _cleaned(paths, cleaning, tally):
+        pass
+    if not tally.examples:
+        raise DataError(_nothing(len(paths), tally.faults))
+    return tally.summary()
 
 
-def draw(paths: Sequence[str | Path], part: Part, characters: int, seed: int) -> list[Example]:
+def draw(
+    paths: Sequence[str | Path],
+    part: Part,
+    characters: int,
+    seed: int,
+    cleaning: Cleaning = USUAL,
+) -> list[Example]:
     """Return a random choice of one part, in random order, both fixed by the seed.
 
     Memory is bounded by ``characters`` and the longest line, however large the files are: each
@@ -93,6 +130,7 @@ def draw(paths: Sequence[str | Path], part: Part, characters: int, seed: int) ->
         part: which side of the split.
         characters: how much text suffices; the last example may go beyond it.
         seed: another one gives another choice.
+        cleaning: what is left out.
 
     Returns:
         At least one example for ``train``; for ``held_out`` maybe none.
@@ -101,41 +139,57 @@ def draw(paths: Sequence[str | Path], part: Part, characters: int, seed: int) ->
         DataError: a path can't be used, or there is nothing to train on.
     """
     kept: list[tuple[int, int, Example]] = []  # heap, the largest key first
-    size = examples = skipped = 0
-    for order, example in enumerate(read(paths)):
-        if example is None:
-            skipped += 1
+    size, tally = 0, _Tally()
+    for order, (example, digest) in enumerate(_cleaned(paths, cleaning, tally)):
+        if _in_tenth(digest) != (part == "held_out"):
             continue
-        examples += 1
-        if is_held_out(example) != (part == "held_out"):
-            continue
-        key = hashlib.sha256(seed.to_bytes(8, "big", signed=True) + _digest(example)).digest()
+        key = hashlib.sha256(seed.to_bytes(8, "big", signed=True) + digest).digest()
         heapq.heappush(kept, (-int.from_bytes(key, "big"), order, example))
         size += _size(example)
         while len(kept) > 1 and size - _size(kept[0][2]) >= characters:
             size -= _size(heapq.heappop(kept)[2])
-    if not examples:
-        raise DataError(_nothing(len(paths), skipped))
+    if not tally.examples:
+        raise DataError(_nothing(len(paths), tally.faults))
     if part == "train" and not kept:
         raise DataError(
-            f"all {examples} examples are in the held-out tenth; nothing is left to train on. "
-            "Add more text."
+            f"all {tally.examples} examples are in the held-out tenth; nothing is left to train "
+            "on. Add more text."
         )
     return [example for _, _, example in sorted(kept, key=lambda item: (-item[0], item[1]))]
 
 
-def _digest(example: Example) -> bytes:
-    content = (example.prompt or "") + "\0" + example.text
-    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).digest()
+def _cleaned(
+    paths: Sequence[str | Path], cleaning: Cleaning, tally: _Tally
+) -> Iterator[tuple[Example, bytes]]:
+    """Yield what is left, each with its digest, and count everything."""
+    cleaner = Cleaner(cleaning)
+    for example in read(paths, tally.redactor if cleaning.redact else _as_it_is):
+        if example is None:
+            tally.faults["skipped"] += 1
+            continue
+        digest, fault = cleaner.look(example.prompt, example.text)
+        if fault is not None:
+            tally.faults[fault] += 1
+            continue
+        tally.examples += 1
+        tally.held_out += _in_tenth(digest)
+        yield example, digest
+
+
+def _in_tenth(digest: bytes) -> bool:
+    return int.from_bytes(digest[:8], "big") % _ONE_IN == 0
 
 
 def _size(example: Example) -> int:
     return len(example.prompt or "") + len(example.text)
 
 
-def _nothing(paths: int, skipped: int) -> str:
+def _nothing(paths: int, faults: Counter[Fault]) -> str:
+    left_out = faults.total() - faults["skipped"]
+    others = f", {left_out} garbled or empty texts left out" if left_out else ""
     return (
-        f"no usable example in {paths} data paths; {skipped} broken lines were skipped. "
+        f"no usable example in {paths} data paths; {faults['skipped']} broken lines were "
+        f"skipped{others}. "
         "Give .jsonl lines with prompt and response, or text; or .txt files."
     )
 
@@ -174,31 +228,32 @@ def _lines(file: BinaryIO) -> Iterator[str | None]:
         first = False
 
 
-def _jsonl(file: BinaryIO) -> Iterator[Example | None]:
+def _jsonl(file: BinaryIO, change: Callable[[str], str]) -> Iterator[Example | None]:
     for line in _lines(file):
         if line is None or line.strip():
-            yield None if line is None else _example(line)
+            yield None if line is None else _example(line, change)
 
 
-def _example(line: str) -> Example | None:
+def _example(line: str, change: Callable[[str], str]) -> Example | None:
     try:
         parsed = msgspec.json.decode(line, type=_Line)
     except (msgspec.DecodeError, RecursionError):
         return None
     if parsed.prompt and parsed.response:
-        return Example(parsed.prompt, parsed.response)
+        return Example(change(parsed.prompt), change(parsed.response))
     if parsed.text and parsed.text.strip():
-        return Example(None, parsed.text)
+        return Example(None, change(parsed.text))
     return None
 
 
-def _passages(file: BinaryIO) -> Iterator[Example | None]:
+def _passages(file: BinaryIO, change: Callable[[str], str]) -> Iterator[Example | None]:
     """Cut at a paragraph's end where the passage is half full, else at a line's or a word's."""
     passage = ""
     for line in _lines(file):
         if line is None:
             yield None
             continue
+        line = change(line)  # noqa: PLW2901 (from here on there is no other)
         ends_paragraph = not line.strip() and len(passage) >= PASSAGE_CHARACTERS // 2
         if passage and (ends_paragraph or len(passage) + len(line) > PASSAGE_CHARACTERS):
             yield from _passage(passage)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from edge_agent.training.cleaning import USUAL, Cleaning
 from edge_agent.training.data import draw
 from edge_agent.training.evaluate import MAX_TOKENS
 from edge_agent.training.tokens import Encoder, Row
@@ -15,7 +16,9 @@ _MAX_CHARACTERS = 2_000_000
 _HELD_OUT_SEED = 0
 
 
-def training_rows(encoder: Encoder, data: Sequence[str], work: LocalWork) -> list[Row]:
+def training_rows(
+    encoder: Encoder, data: Sequence[str], work: LocalWork, cleaning: Cleaning = USUAL
+) -> list[Row]:
     """Return about as many rows as a task needs, drawn by its seed.
 
     Raises:
@@ -23,14 +26,16 @@ def training_rows(encoder: Encoder, data: Sequence[str], work: LocalWork) -> lis
     """
     tokens = work.steps * work.batch * work.seq_len
     characters = min(tokens * _CHARACTERS_PER_TOKEN, _MAX_CHARACTERS)
-    return encoder.rows(draw(data, "train", characters, work.seed), work.seq_len)
+    return encoder.rows(draw(data, "train", characters, work.seed, cleaning), work.seq_len)
 
 
-def held_out_rows(encoder: Encoder, data: Sequence[str], seq_len: int) -> list[Row]:
+def held_out_rows(
+    encoder: Encoder, data: Sequence[str], seq_len: int, cleaning: Cleaning = USUAL
+) -> list[Row]:
     """Return rows of the held-out tenth, always the same; none if there is no text in it.
 
     Raises:
         DataError: the data can't be used.
     """
     characters = MAX_TOKENS * _CHARACTERS_PER_TOKEN
-    return encoder.rows(draw(data, "held_out", characters, _HELD_OUT_SEED), seq_len)
+    return encoder.rows(draw(data, "held_out", characters, _HELD_OUT_SEED, cleaning), seq_len)

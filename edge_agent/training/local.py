@@ -8,6 +8,7 @@ import msgspec
 import torch
 
 from edge_agent.errors import AgentError
+from edge_agent.planning.counts import rows_at_a_time
 from edge_agent.protocol import Counted, Event, Losses, Progress, TrainedLocal, TrainLocal
 from edge_agent.roles import catalogue
 from edge_agent.roles.contract import Role
@@ -38,7 +39,7 @@ def train_local(
         PausedError: between two steps, because that was asked for.
         AgentError: it can't be done.
     """
-    report(Counted(task=command.task, data=count(command.data)))
+    report(Counted(task=command.task, data=count(command.data, command.cleaning)))
     report(Progress(task=command.task, stage="load"))
     base = open_base(Path(command.model), command.rung)
     try:
@@ -82,9 +83,10 @@ class _LocalTask:
     def run(self) -> None:
         command = self._command
         placed = self._place()
-        held_out = held_out_rows(self._base.encoder, command.data, command.work.seq_len)
-        rows = training_rows(self._base.encoder, command.data, command.work)
-        self._base.encoder.release()
+        encoder, cleaning = self._base.encoder, command.cleaning
+        held_out = held_out_rows(encoder, command.data, command.work.seq_len, cleaning)
+        rows = training_rows(encoder, command.data, command.work, cleaning)
+        encoder.release()
         self._evaluate(placed, held_out, "base")
         tokens_per_second = self._train(placed, rows)
         trim_heap()  # AdamW's moments, of which many are small, are gone
@@ -115,7 +117,9 @@ class _LocalTask:
             return
         task = self._command.task
         self._report(Progress(task=task, stage="evaluate"))
-        found = evaluate(placed, rows, [variant], self._command.work.batch, lambda _: None)
+        found = evaluate(
+            placed, rows, [variant], rows_at_a_time(self._command.work), lambda _: None
+        )
         self._report(Losses(task=task, evaluations=found))
 
     def _train(self, placed: Placed, rows: Sequence[Row]) -> float:

@@ -10,6 +10,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from edge_agent.training.contract import Loss
+from edge_agent.training.fgm import perturbation
 from edge_agent.training.tokens import IGNORED
 
 #: Positions times vocabulary of one piece; 4 MiB in float32. The planner counts on it.
@@ -29,7 +30,8 @@ def evaluate_loss(
             predicted, with a soft prompt or without, so that both are means over the same tokens.
     """
     with torch.no_grad():
-        states, wanted = _predicting(model, prompt, ids, labels)
+        embedded = model.get_input_embeddings()(ids)
+        states, wanted = _predicting(model, prompt, embedded, labels)
         total = 0.0
         for at in _pieces(model, len(wanted)):
             total += float(_head_loss(model, states[at], wanted[at]))
@@ -37,20 +39,48 @@ def evaluate_loss(
 
 
 def backward_loss(
-    model: Any, prompt: torch.Tensor | None, ids: torch.Tensor, labels: torch.Tensor
+    model: Any,
+    prompt: torch.Tensor | None,
+    ids: torch.Tensor,
+    labels: torch.Tensor,
+    tokens: int | None = None,
+    *,
+    epsilon: float = 0.0,
 ) -> Loss:
     """Add the gradient of a batch's mean loss per token to whatever requires one.
+
+    Args:
+        model, prompt, ids, labels: as for `evaluate_loss`.
+        tokens: that the mean is over, where these rows are part of a larger batch.
+        epsilon: above 0, the gradient at adversarial embeddings is added (`fgm`).
 
     Returns:
         The loss's sum over the batch, as `evaluate_loss`.
     """
-    states, wanted = _predicting(model, prompt, ids, labels)
+    embedded = model.get_input_embeddings()(ids).detach()  # (rows, tokens, hidden)
+    embedded.requires_grad_(epsilon > 0)
+    loss = _backward(model, prompt, embedded, labels, tokens)
+    if embedded.grad is not None:
+        moved = perturbation(embedded.grad, epsilon).to(embedded.dtype)
+        embedded.grad = None
+        _backward(model, prompt, moved.add_(embedded.detach()), labels, tokens)
+    return loss
+
+
+def _backward(
+    model: Any,
+    prompt: torch.Tensor | None,
+    embedded: torch.Tensor,
+    labels: torch.Tensor,
+    tokens: int | None,
+) -> Loss:
+    states, wanted = _predicting(model, prompt, embedded, labels)
     gradient = torch.zeros_like(states)
     total = 0.0
     for at in _pieces(model, len(wanted)):
         piece = states[at].detach().requires_grad_(True)
         loss = _head_loss(model, piece, wanted[at])
-        torch.autograd.backward(loss / len(wanted))
+        torch.autograd.backward(loss / (tokens or len(wanted)))
         if piece.grad is not None:
             gradient[at] = piece.grad
         total += float(loss.detach())
@@ -60,14 +90,14 @@ def backward_loss(
 
 
 def _predicting(
-    model: Any, prompt: torch.Tensor | None, ids: torch.Tensor, labels: torch.Tensor
+    model: Any, prompt: torch.Tensor | None, embedded: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the final states (n, hidden) that predict a token, and those tokens (n,)."""
-    embedded = model.get_input_embeddings()(ids)  # (rows, tokens, hidden)
     front = 0
     if prompt is not None:
         front = len(prompt)
-        embedded = torch.cat([prompt.to(embedded.dtype).expand(len(ids), -1, -1), embedded], dim=1)
+        before = prompt.to(embedded.dtype).expand(len(labels), -1, -1)
+        embedded = torch.cat([before, embedded], dim=1)
     decoder = getattr(model, model.base_model_prefix)
     states = decoder(inputs_embeds=embedded, use_cache=False).last_hidden_state
     rows, places = torch.nonzero(labels[:, 1:] != IGNORED, as_tuple=True)

@@ -21,6 +21,7 @@ from edge_agent.training.evaluate import evaluate
 from edge_agent.training.feedback import ErrorFeedback
 from edge_agent.training.following import follow_all
 from edge_agent.training.heap import trim_heap
+from edge_agent.training.optimizers import check_words
 from edge_agent.training.residuals import Facts
 from edge_agent.training.start import PackedStart
 from edge_agent.training.tokens import Row
@@ -100,11 +101,16 @@ class Tasks:
 
     def _rows(self, work: Work, base: Base, *, trains: bool) -> tuple[list[Row], list[Row]]:
         """Return the held-out rows and those to train on; the vocabulary is then let go."""
-        held_out = held_out_rows(base.encoder, work.data, work.seq_len) if work.variants else []
+        encoder, cleaning = base.encoder, work.cleaning
+        held_out: list[Row] = []
+        if work.variants:
+            held_out = held_out_rows(encoder, work.data, work.seq_len, cleaning)
         if work.variants and not held_out and not trains:
             raise DataError("no example is in the held-out tenth. Add more text.")
-        drawn = training_rows(base.encoder, work.data, work.work) if work.work and trains else []
-        base.encoder.release()
+        drawn: list[Row] = []
+        if work.work and trains:
+            drawn = training_rows(encoder, work.data, work.work, cleaning)
+        encoder.release()
         return held_out, drawn
 
     def _evaluate(self, work: Work, rows: list[Row], placed: Placed, part: int) -> None:
@@ -185,10 +191,8 @@ def _role(work: Work) -> Role:
             f"role {work.role} on rung {work.rung} was asked for; known here are {known}. "
             "Update the agent."
         )
-    if work.work is not None and work.work.optimizer != "adamw":
-        raise AgentError(
-            f"optimizer is {work.work.optimizer!r}; known here is adamw. Update the agent."
-        )
+    if work.work is not None:
+        check_words(work.work)
     return role
 
 

@@ -60,7 +60,11 @@ def show(
     print_line(f"memory {size(info.memory_limit_bytes)} ({info.memory_reason})")
     if info.data is not None:
         data = info.data
-        print_line(f"{data.examples} examples, {data.held_out} held out, {data.skipped} skipped")
+        left_out = data.duplicates + data.near_duplicates + data.too_short + data.garbled
+        print_line(
+            f"{data.examples} examples, {data.held_out} held out, {data.skipped} skipped, "
+            f"{left_out} left out, {data.redacted} redacted"
+        )
     print_table(
         "jobs",
         ["job", "role", "rung", "rank", "batch", "seq_len", "peak", "reason"],

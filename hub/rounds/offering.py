@@ -4,12 +4,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from hub.jobs import AdversarialPart
 from hub.rounds import actions
 from hub.rounds.desk import Desk
 from hub.rounds.queries import last_accepted
 from hub.scheduling.contract import Member
 from wire.codecs import by_name
-from wire.messages import Cancel, LocalWork, Offer, RoundAnnounce, RoundPhase, encode
+from wire.messages import Adversarial, Cancel, LocalWork, Offer, RoundAnnounce, RoundPhase, encode
 
 if TYPE_CHECKING:
     from hub.rounds.job_run import JobRun
@@ -20,6 +21,10 @@ LAST_RESEND_S = 60.0
 #: A retained document has at most 8 KiB; the whole reason is in the round's record.
 MAX_REASON = 1000
 _LAST = ("done", "failed", "cancelled")
+
+
+def _adversarial(part: AdversarialPart | None) -> Adversarial | None:
+    return None if part is None else Adversarial(kind=part.kind, epsilon=part.epsilon)
 
 
 class Offering:
@@ -115,13 +120,21 @@ class Offering:
             return
         self._offered[member.device] = (task + device.session, now + pause, pause)
         training = member.kind == "train"
+        local = self._run.file.local
         work = LocalWork(
             steps=member.steps,
             batch=member.batch,
             seq_len=member.seq_len,
-            optimizer=self._run.file.local.optimizer,
+            optimizer=local.optimizer,
             lr=self._run.lr(member.role),
             seed=self._run.spec.seed * 1_000_003 + action.round,
+            momentum=local.momentum,
+            weight_decay=local.weight_decay,
+            schedule=local.schedule,
+            warmup_steps=local.warmup_steps,
+            clip=local.clip,
+            accumulate=local.accumulate,
+            adversarial=_adversarial(local.adversarial),
         )
         self._run.desk.command(
             member.device,
@@ -151,10 +164,10 @@ class Offering:
 
     def _accepted(self, member: Member) -> str:
         """Return the device's last accepted task, if the codec makes it keep what it left out."""
-        round_ = last_accepted(self._run.state, member.device)
-        if round_ is None or not by_name(member.codec).biased:
+        if not by_name(member.codec).biased:
             return ""
-        return self._run.task_name(round_, member.device)
+        round_ = last_accepted(self._run.state, member.device)
+        return "" if round_ is None else self._run.task_name(round_, member.device)
 
     def cancel(self, action: actions.CancelTask) -> None:
         """Tell a session, once, that a task is not wanted any more."""

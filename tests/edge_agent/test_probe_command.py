@@ -38,12 +38,25 @@ def test_the_document_is_one_and_says_what_bounds_the_memory(tmp_path: Path) -> 
     found = json.loads(probe("--json", "--memory", "64MB", "--state", str(tmp_path / "new")))
     assert set(found) == {
         "machine", "memory", "pressure", "accelerator", "thermal", "throttling", "battery",
-        "disk", "link",
+        "disk", "link", "data",
     }  # fmt: skip
     assert found["memory"]["limit_bytes"] == 64_000_000
     assert found["memory"]["limit_reason"] == "--memory"
     assert found["disk"]["folder"] == str(tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_text_is_counted_where_it_is_asked_about(tmp_path: Path) -> None:
+    (tmp_path / "my.jsonl").write_text(
+        '{"text": "MARKER one"}\n{"text": "marker  ONE"}\n{"text": "b@c.org"}\n{"text": "--"}\n'
+    )
+    words = ["--state", str(tmp_path), "--data", str(tmp_path / "my.jsonl"), "--redact"]
+    found = json.loads(probe("--json", *words))["data"]
+    assert (found["examples"], found["duplicates"], found["too_short"]) == (2, 1, 1)
+    assert found["redacted"] == 1
+    told = probe(*words)
+    assert "left out: 1 duplicates, 1 too short; 1 addresses and numbers" in " ".join(told.split())
+    assert "MARKER" not in told
 
 
 def test_what_can_not_be_read_stands_there_as_null_with_its_reason() -> None:

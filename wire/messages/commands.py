@@ -1,12 +1,19 @@
 """What the hub tells one device. A command names the session it is meant for."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from wire.messages.contract import Message
 from wire.messages.hub import AdapterRef
 from wire.messages.plan import Role
+
+
+class Adversarial(msgspec.Struct, frozen=True, kw_only=True):
+    """Training on embeddings that are moved against the model, besides those that are not."""
+
+    kind: str  # fgm
+    epsilon: float  # norm of a sequence's move, at the first block's input
 
 
 class LocalWork(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,6 +25,13 @@ class LocalWork(msgspec.Struct, frozen=True, kw_only=True):
     optimizer: str
     lr: float
     seed: int
+    momentum: float = 0.0  # of sgd
+    weight_decay: float | None = None  # None: the role's own
+    schedule: str = "constant"  # of the learning rate: constant, linear, cosine
+    warmup_steps: Annotated[int, msgspec.Meta(ge=0)] | None = None  # None: the device's own
+    clip: float | None = 1.0  # of all gradients' norm; None: off
+    accumulate: Annotated[int, msgspec.Meta(ge=1)] = 1  # parts that a step's batch goes through in
+    adversarial: Adversarial | None = None
 
 
 class Offer(Message, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from wire.messages.contract import Message
-from wire.messages.plan import RungPlan, Sentence, SizeBytes, Word
+from wire.messages.plan import Count, RungPlan, Sentence, SizeBytes, Word
 
 State = Literal["init", "ready", "sleeping", "alert", "disconnected", "lost"]
 
@@ -29,6 +29,11 @@ class DataSummary(msgspec.Struct, frozen=True, kw_only=True):
     examples: int
     held_out: int
     skipped: int
+    duplicates: Count = 0  # left out: the same text was there before
+    near_duplicates: Count = 0  # left out: nearly the same text was there before
+    too_short: Count = 0  # left out
+    garbled: Count = 0  # left out: of a wrong encoding
+    redacted: Count = 0  # addresses and numbers that were replaced
 
 
 class DeviceInfo(Message, frozen=True, kw_only=True):

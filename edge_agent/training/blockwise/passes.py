@@ -6,13 +6,31 @@ block is gone through once only, since its backward pass comes next.
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 
 from edge_agent.training.blockwise.architecture import DecoderBlock, Ends, LossHead
 from edge_agent.training.blockwise.operations import begin_backward
 from edge_agent.training.contract import Loss
+from edge_agent.training.fgm import perturbation
 from edge_agent.training.tokens import IGNORED
+
+
+class _Aim(NamedTuple):
+    """What a batch's states are to predict.
+
+    Attributes:
+        rows: sequences.
+        places: (n,) states of the last block that predict a token.
+        wanted: (n,) those tokens.
+        tokens: that the loss's mean is over.
+    """
+
+    rows: int
+    places: torch.Tensor
+    wanted: torch.Tensor
+    tokens: int
 
 
 class Passes:
@@ -61,57 +79,101 @@ class Passes:
         return Loss(total, len(wanted))
 
     def backward(
-        self, ids: torch.Tensor, labels: torch.Tensor, prompt: torch.Tensor | None
+        self,
+        ids: torch.Tensor,
+        labels: torch.Tensor,
+        prompt: torch.Tensor | None,
+        tokens: int | None = None,
+        epsilon: float = 0.0,
     ) -> Loss:
-        """Add the gradient of a batch's mean loss per token to whatever requires one."""
+        """Add the gradient of a batch's mean loss per token to whatever requires one.
+
+        Args:
+            ids, labels, prompt: as for `evaluate`.
+            tokens: that the mean is over, where these rows are part of a larger batch.
+            epsilon: above 0, the gradient at adversarial embeddings is added
+                (`edge_agent.training.fgm`).
+        """
+        places, wanted = self._predicting(labels, prompt)
+        aim = _Aim(len(ids), places, wanted, tokens or len(wanted))
         with torch.enable_grad():
             first = self._ends.enter(ids, prompt)
+        prompted = first.requires_grad
+        if not epsilon:
+            loss, gradient = self._through(first.detach(), aim, needed=prompted)
+        else:
+            front = 0 if prompt is None else len(prompt)
+            loss, gradient = self._twice(first.detach(), aim, epsilon, front=front, needed=prompted)
+        if prompted and gradient is not None:
+            begin_backward(first, gradient).backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    def _twice(
+        self, x: torch.Tensor, aim: _Aim, epsilon: float, *, front: int, needed: bool
+    ) -> tuple[Loss, torch.Tensor | None]:
+        """Go through as it is, and moved against the model; as `_through`, of both together."""
+        # A copy: blocks use their input's memory once they are done with it.
+        loss, gradient = self._through(x.clone(), aim, needed=True)
+        if gradient is None:  # nothing is trained
+            return loss, None
+        by_row = gradient.view(aim.rows, -1, gradient.shape[-1])
+        moved = perturbation(by_row, epsilon, front).view_as(x).to(x.dtype).add_(x)
+        if not needed:
+            del gradient, by_row  # so that the second pass has their memory
+            return loss, self._through(moved, aim, needed=False)[1]
+        _, second = self._through(moved, aim, needed=True)
+        return loss, gradient if second is None else gradient.add_(second)
+
+    def _through(
+        self, x: torch.Tensor, aim: _Aim, *, needed: bool
+    ) -> tuple[Loss, torch.Tensor | None]:
+        """Go through all blocks and the head, both ways.
+
+        Args:
+            x: the first block's input, without a graph.
+            aim: what is to be predicted.
+            needed: whether the input's gradient is wanted, which is then returned.
+        """
         inputs: list[torch.Tensor] = []
-        x = first.detach()
         with torch.no_grad():
             for index, block in enumerate(self._blocks[:-1]):
                 self._ahead(index + 1)
                 inputs.append(x)
-                x = _sum(block(x, len(ids)))
-        loss, gradient = self._last(x, first, labels, len(ids), prompt)
+                x = _sum(block(x, aim.rows))
+        loss, gradient = self._last(x, aim, needed)
         del x  # the last block's input is done with
         for index in range(len(inputs) - 1, -1, -1):
             self._ahead(index - 1)
-            gradient = self._again(index, inputs.pop(), first, gradient, len(ids))
-        if first.requires_grad and gradient is not None:
-            begin_backward(first, gradient).backward()  # type: ignore[no-untyped-call]
-        return loss
+            gradient = self._again(index, inputs.pop(), gradient, aim.rows, needed)
+        return loss, gradient
 
-    def _last(
-        self,
-        x: torch.Tensor,
-        first: torch.Tensor,
-        labels: torch.Tensor,
-        rows: int,
-        prompt: torch.Tensor | None,
-    ) -> tuple[Loss, torch.Tensor | None]:
+    def _last(self, x: torch.Tensor, aim: _Aim, needed: bool) -> tuple[Loss, torch.Tensor | None]:
         """Go through the last block and the head, both ways."""
-        places, wanted = self._predicting(labels, prompt)
-        leaf = x.detach().requires_grad_(self._passes_on(len(self._blocks) - 1, first))
+        leaf = x.detach().requires_grad_(needed or len(self._blocks) > 1)
         with torch.enable_grad():
-            states = self._ends.leave(_sum(self._blocks[-1](leaf, rows)), rows, places)
-        total, gradient = self._head.loss(states.detach(), wanted, with_gradient=True)
+            whole = _sum(self._blocks[-1](leaf, aim.rows))
+            states = self._ends.leave(whole, aim.rows, aim.places)
+            del whole
+        total, gradient = self._head.loss(states.detach(), aim.wanted, with_gradient=True)
         if states.requires_grad and gradient is not None:
+            if aim.tokens != len(aim.wanted):
+                gradient.mul_(len(aim.wanted) / aim.tokens)
             root = begin_backward(states, gradient)
             del states, gradient  # what the graph needs of them goes as it is used
             root.backward()  # type: ignore[no-untyped-call]
-        return Loss(total, len(wanted)), leaf.grad
+        return Loss(total, len(aim.wanted)), leaf.grad
 
     def _again(
         self,
         index: int,
         x: torch.Tensor,
-        first: torch.Tensor,
         gradient: torch.Tensor | None,
         rows: int,
+        needed: bool,
     ) -> torch.Tensor | None:
         """Compute a block again and go back through it; return its input's gradient."""
-        leaf = x.detach().requires_grad_(self._passes_on(index, first))
+        # The first block's input needs a gradient only where a prompt or an adversary wants it.
+        leaf = x.detach().requires_grad_(needed or index > 0)
         with torch.enable_grad():
             outputs = self._blocks[index](leaf, rows, needed=False)
         if gradient is None:
@@ -121,10 +183,6 @@ class Passes:
         if roots:
             torch.stack(roots).sum().backward()  # type: ignore[no-untyped-call]
         return leaf.grad
-
-    def _passes_on(self, index: int, first: torch.Tensor) -> bool:
-        """Whether a block's input needs a gradient: not the first one's, without a prompt."""
-        return index > 0 or first.requires_grad
 
     def _predicting(
         self, labels: torch.Tensor, prompt: torch.Tensor | None

@@ -34,7 +34,8 @@ def test_broken_lines_are_skipped_and_counted(tmp_path):
         b'{"other": "key"}',
         b'{"text": "\xff\xfe"}',
     ]
-    file.write_bytes(good + b"\n".join(bad) + b"\n" + good)
+    other = good.replace(b"fine", b"also fine")
+    file.write_bytes(good + b"\n".join(bad) + b"\n" + other)
     summary = count([file])
     assert (summary.examples, summary.skipped) == (2, len(bad))
 

@@ -1,0 +1,1 @@
+"""Virtual devices for experiments: which examples each one holds; pure."""
