@@ -32,7 +32,7 @@ def told(tmp_path: Path, **changes: Any) -> Any:
         blobs=SimpleNamespace(path=lambda sha256: tmp_path / sha256, folder=tmp_path),
         settings=SimpleNamespace(data=["my.jsonl"], cleaning=CLEANING),
     )
-    return work_of(agent, TaskRun(offer, line, 0.0), tmp_path, Gathered({}, []))
+    return work_of(agent, TaskRun(offer, line, 0.0), tmp_path, Gathered({}, [], 0))
 
 
 def test_the_line_sets_the_sizes_and_the_job_the_rest(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ BAD = [
     ("method: yes", "method", "is 'yes'"),
     ("strategy: scaffold", "strategy", "allowed is fedavg"),
     ("rule: krum", "rule", "allowed is stack_svd"),
-    ("codec: zip", "codec", "allowed is auto, bf16, entropy, int4, int8 or raw"),
+    ("codec: zip", "codec", "allowed is auto, bf16, entropy, int4, int8, raw, seeds or topk"),
     ("prompt: {kind: prefix}", "prompt.kind", "allowed is soft"),
     ("prompt: {tokens: 0}", "prompt.tokens", "from 1 to"),
     ("rounds: 0", "rounds", "is 0; allowed is a whole number from 1"),
