@@ -25,16 +25,6 @@ from edge_agent.metering import Metering
 from edge_agent.peaks import Peaks
 from edge_agent.probe.memory import MemoryLimit, memory_limit
 from edge_agent.probe.process import peak_bytes, resident_bytes
-from edge_agent.protocol import (
-    Calibrate,
-    Calibrated,
-    Failed,
-    Fetched,
-    Finished,
-    Losses,
-    Paused,
-    Progress,
-)
 from edge_agent.resting import Resting
 from edge_agent.setbacks import Setbacks
 from edge_agent.slices import SliceChoice
@@ -43,6 +33,7 @@ from edge_agent.tasks import Tasks
 from edge_agent.telling import Teller
 from edge_agent.training.data import count
 from edge_agent.upload import chunk_packet_bytes
+from edge_agent.worker_events import WorkerEvents
 from edge_agent.worker_host import WorkerHost
 from edge_agent.worker_process import WorkerDied, WorkerEvent
 from wire.blobs import BlobStore
@@ -134,6 +125,7 @@ class Supervisor:
         self.setbacks = Setbacks(self)
         self.calibrating = Calibrating(self)
         self.resting = Resting(self)
+        self.worker_events = WorkerEvents(self)
 
     def stop(self) -> None:
         """Ask the loop to end; safe from a signal handler."""
@@ -196,9 +188,9 @@ class Supervisor:
                     what = f"a message on {event.topic} could not be handled"
                     self.quiet.warn(what, what, error)
             case WorkerEvent(worker=pid, event=what) if pid == self.worker.pid:
-                self._on_worker(what)
+                self.worker_events.on_event(what)
             case WorkerDied(worker=pid, code=code) if pid == self.worker.pid:
-                self._on_worker_death(code)
+                self.worker_events.on_death(code)
             case _:
                 log.debug("passed over %s", type(event).__name__)
 
@@ -307,51 +299,6 @@ class Supervisor:
             self.worker.stop()  # nothing will be asked of it
         if self.welcomed:
             self.teller.info()
-
-    # The worker
-
-    def _on_worker(self, event: object) -> None:
-        match event:
-            case Calibrated(measured=measured):
-                self.calibrating.on_measured(measured)
-            case Progress(stage="fetch", fetched_bytes=fetched):
-                self.metering.on_fetched(fetched)
-                self.tasks.on_worker(event)
-            case Fetched():
-                self.metering.on_fetched(event.downloaded_bytes)
-                self.worker.on_fetched(event)
-                self.tasks.advance()
-            case Failed(kind="memory"):
-                log.warning("the worker failed: %s", event.message)
-                calibrating = self.worker.calibrating
-                self.worker.stop()  # a fresh one has all of its memory, in whole pieces
-                self._on_out_of_memory(event.message, calibrating)
-            case Failed(kind="difference"):
-                self.worker.on_idle()
-                self.tasks.on_wrong_difference(event.message)
-            case Failed():
-                self.worker.on_idle()
-                log.warning("the worker failed (%s): %s", event.kind, event.message)
-                self.teller.event(event.kind, event.message)
-                self.tasks.fail(f"{event.kind}: {event.message}")
-            case Progress() | Losses() | Finished() | Paused():
-                self.tasks.on_worker(event)
-            case _:
-                log.debug("passed over %s", type(event).__name__)
-
-    def _on_worker_death(self, code: int) -> None:
-        over, calibrating = self.worker.ran_out(code), self.worker.calibrating
-        self.worker.on_death()
-        log.warning("the worker ended with code %d%s", code, " (over its memory)" if over else "")
-        if over:
-            self._on_out_of_memory(f"the worker was killed (code {code})", calibrating)
-        else:
-            self.tasks.fail(f"the worker ended with code {code}")
-
-    def _on_out_of_memory(self, reason: str, calibrating: Calibrate | None) -> None:
-        if calibrating is not None:
-            self.calibrating.on_too_much(calibrating)
-        self.setbacks.out_of_memory(reason)
 
     # Timers
 

@@ -16,18 +16,16 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from wire.broker_profile import KIB, MIN_PACKET_BYTES, Profile, Version, narrowed
 from wire.broker_settings import BrokerSettings
-from wire.broker_tls import tls_context
 from wire.broker_trouble import explain, no_answer, refusal
+from wire.mqtt_greeting import Will, connect_options, prepare
 from wire.mqtt_sizes import (
     ACK_BYTES,
     CONNACK_BYTES,
-    connect_bytes,
     publish_bytes,
     suback_bytes,
     subscribe_bytes,
@@ -46,7 +44,6 @@ log = logging.getLogger("wire.link")
 #: What we tell an MQTT 5 broker to send us at most: a message of 128 KiB and what MQTT adds. paho
 #: would gather any packet of up to 256 MiB in memory.
 MAX_INCOMING_BYTES = 129 * KIB
-_CONNECT_PROPERTIES_BYTES = 5  # that maximum: identifier and 4 bytes
 _TCP_S = 10.0  # for each of TCP, TLS and WebSocket
 #: MQTT 5 is given up early: amqtt never answers it, and 3.1.1 does all that is needed.
 _CONNACK_S: dict[Version, float] = {"5": 4.0, "3.1.1": 20.0}
@@ -61,15 +58,6 @@ _OF_PUBLISH = frozenset({
     "CorrelationData", "UserProperty", "SubscriptionIdentifier", "ContentType",
 })  # fmt: skip
 _UNSUPPORTED_VERSION, _NO_RETAIN, _NO_QOS = 0x84, 0x9A, 0x9B
-
-
-class Will(msgspec.Struct, frozen=True):
-    """What the broker publishes for us when we vanish."""
-
-    topic: str
-    payload: bytes
-    qos: int
-    retain: bool
 
 
 class Ended(NamedTuple):
@@ -144,10 +132,16 @@ class Connection:
         """Connect, and stay until the connection ends; return how."""
         client = self.client
         try:
-            self._prepare(client)
-            client.connect(
-                self._address.host, self._address.port, self._keepalive_s, **self._options()
+            self._traffic.up_of_network += prepare(
+                client,
+                self._settings,
+                self._client_id,
+                will=self._will,
+                limits=self.limits,
+                version=self.version,
             )
+            options = connect_options(self.version, MAX_INCOMING_BYTES)
+            client.connect(self._address.host, self._address.port, self._keepalive_s, **options)
             if self._address.websocket:
                 wrapped: Any = client.socket()
                 wrapped.send = send_whole(wrapped, _STALLED_S)
@@ -229,39 +223,6 @@ class Connection:
         # its caller's thread.
         client.on_socket_register_write = _nothing
         return client
-
-    def _prepare(self, client: mqtt.Client) -> None:
-        """Set what comes from files, and what the broker's limits decide."""
-        if self._address.secure:
-            client.tls_set_context(tls_context(self._settings))
-        if self._address.websocket:
-            client.ws_set_options(path=self._address.path)
-        fields = [self._client_id.encode()]
-        username, password = self._settings.credentials()
-        if username is not None:
-            client.username_pw_set(username, password)
-            fields += [one.encode() for one in (username, password) if one is not None]
-        will, limits = self._will, self.limits
-        if will is not None:
-            limits.check(will.topic, len(will.payload), retain=will.retain)
-            qos, retain = min(will.qos, limits.max_qos), will.retain and limits.retain
-            client.will_set(will.topic, will.payload, qos, retain)
-            fields += [will.topic.encode(), will.payload]
-        properties_bytes = None
-        if self.version == "5":  # the will has properties of its own: none, which takes a byte
-            properties_bytes = _CONNECT_PROPERTIES_BYTES + (1 if will is not None else 0)
-        self._traffic.up_of_network += connect_bytes(*fields, properties_bytes=properties_bytes)
-
-    def _options(self) -> dict[str, Any]:
-        """Return what MQTT 5 has beyond: a clean start each time, and a bound for what we get.
-
-        The default expiry of a session, 0, ends it with the connection, as clean sessions do.
-        """
-        if self.version != "5":
-            return {}
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.MaximumPacketSize = MAX_INCOMING_BYTES
-        return {"clean_start": True, "properties": properties}
 
     def _loop(self, client: FedClient) -> None:
         deadline = time.monotonic() + _CONNACK_S[self.version]

@@ -19,9 +19,10 @@ from collections.abc import Callable
 from wire.broker_profile import MAX_PAYLOAD_BYTES, Profile
 from wire.broker_settings import BrokerSettings
 from wire.broker_tls import check_files
-from wire.connection import Connection, Ended, Will
+from wire.connection import Connection, Ended
 from wire.errors import TooLargeError
 from wire.link_events import Connected, Disconnected, LinkEvent, Received, bounded
+from wire.mqtt_greeting import Will
 from wire.outbox import Traffic
 from wire.protocol_choice import ProtocolChoice
 

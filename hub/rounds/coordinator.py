@@ -9,6 +9,7 @@ import queue
 import secrets
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from hub.rounds.desk import Call, Desk
 from hub.rounds.job_run import JobRun
 from hub.rounds.queries import workers
 from hub.rounds.reception import Reception
+from hub.rounds.requests import Requests, allowed_bytes
 from hub.store.database import Store
 from hub.store.errors import StoreError
 from wire.blobs import BlobStore
@@ -35,8 +37,6 @@ from wire.messages import (
     Hello,
     HubState,
     Message,
-    Refused,
-    Reply,
     Result,
     Take,
     Telemetry,
@@ -121,11 +121,12 @@ class Coordinator:
             sessions=self.sessions,
             store=blobs,
             broadcast=self.desk.broadcast,
-            allowed_bytes=self._allowed_bytes,
+            allowed_bytes=partial(allowed_bytes, self.jobs),
             arrived=self._on_arrived,
             gone=self._on_gone,
             quiet=self.quiet,
         )
+        self.requests = Requests(self.jobs, self.sessions, self.reception)
 
     # For other threads
 
@@ -287,63 +288,10 @@ class Coordinator:
                 what = f"device {device}: {message.type}: {message.detail}"
                 self.quiet.warn(f"{device} {message.type}", what)
             case Take() | Evaluated() | Result() | BlobInit() | BlobFin() | BlobGet():
-                self._on_request(device, message)
+                if self.requests.on_request(device, message):
+                    self._drive()
             case _:
                 pass
-
-    def _on_request(
-        self, device: str, request: Take | Evaluated | Result | BlobInit | BlobFin | BlobGet
-    ) -> None:
-        match request:
-            case BlobInit():
-                self.reception.on_blob_init(device, request)
-                return
-            case BlobFin():
-                self.reception.on_blob_fin(device, request)
-                return
-            case BlobGet():
-                self.reception.on_blob_get(device, request)
-                return
-            case Take():
-                self._answer(device, request, lambda job: job.results.on_take(device, request))
-            case Evaluated():
-                self._answer(device, request, lambda job: job.results.on_evaluated(device, request))
-            case Result():
-                self._on_result(device, request)
-        self._drive()
-
-    def _answer(
-        self, device: str, request: Take | Evaluated, handle: Callable[[JobRun], Reply | None]
-    ) -> None:
-        for job in self.jobs.values():
-            reply = handle(job)
-            if reply is not None:
-                self.reception.reply(device, reply)
-                return
-        self._refuse_unknown(device, request)
-
-    def _on_result(self, device: str, result: Result) -> None:
-        known = self.sessions.devices[device]
-        known.peak_bytes = max(known.peak_bytes, result.peak_bytes)
-        known.predicted_peak_bytes = result.predicted_peak_bytes
-        known.bytes_up, known.bytes_down = result.bytes_up, result.bytes_down
-
-        def reply(answer: Reply) -> None:
-            self.reception.reply(device, answer)
-
-        if not any(job.results.on_result(device, result, reply) for job in self.jobs.values()):
-            self._refuse_unknown(device, result)
-
-    def _refuse_unknown(self, device: str, request: Take | Evaluated | Result) -> None:
-        reason = f"no job of this hub has a task {request.task}."
-        self.reception.reply(device, Refused(re=request.id, session=request.session, reason=reason))
-
-    def _allowed_bytes(self, device: str, task: str) -> int | None:
-        for job in self.jobs.values():
-            allowed = job.results.allowed_bytes(device, task)
-            if allowed is not None:
-                return allowed
-        return None
 
     # Devices
 
