@@ -9,7 +9,7 @@ from wire.chunk_hashes import list_bytes
 from wire.errors import MalformedError
 from wire.messages import BlobInit, Ranges
 from wire.partial import WrongChunksError
-from wire.transfer import WINDOW, decode_chunk
+from wire.transfer import WINDOW, check_sha256, decode_chunk
 from wire.upload import LISTED_WINDOWS
 
 #: Of one device at a time. An honest one has two: an update, and the list of its chunks' digests.
@@ -167,4 +167,4 @@ class UnknownUploadError(MalformedError):
 
 
 def _key(device: str, sha256: str) -> _Key:
-    return device, bytes.fromhex(sha256)[:8]
+    return device, bytes.fromhex(check_sha256(sha256))[:8]

@@ -147,7 +147,8 @@ def test_a_worker_that_is_killed_ends_in_a_finished_task(site: Site) -> None:
         peak = told[task]
         assert peak.rung != first.rung
         assert 100_000_000 < peak.measured_peak_bytes < MEMORY_BYTES
-        assert peak.error == pytest.approx(peak.predicted_peak_bytes / peak.measured_peak_bytes - 1)
+        error = peak.predicted_peak_bytes / peak.measured_peak_bytes - 1
+        assert peak.error == pytest.approx(error, abs=5e-5)  # four digits are told
 
 
 def squeeze(group: Path, worker: psutil.Process) -> None:

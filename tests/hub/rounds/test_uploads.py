@@ -52,6 +52,15 @@ def test_chunks_of_uploads_that_nobody_began_are_dropped(tmp_path: Path) -> None
         uploads.finish("b", SHA)
 
 
+@pytest.mark.parametrize("digest", ["", "z" * 64, SHA.upper(), SHA[:62], " ".join(SHA)])
+def test_what_is_no_digest_is_refused(tmp_path: Path, digest: str) -> None:
+    uploads = Uploads(BlobStore(tmp_path))
+    with pytest.raises(MalformedError, match="64 digits"):
+        uploads.finish("a", digest)
+    with pytest.raises(MalformedError, match="64 digits"):
+        uploads.begin("a", announcement(sha256=digest))
+
+
 def test_what_a_restart_found_is_synced_before_it_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
