@@ -32,6 +32,8 @@ def worker_environment(threads: int) -> dict[str, str]:
         # Threads that wait spin for a moment only, for other agents may share the cores. Not to
         # spin at all costs an eighth of a step; a hundred times as long saves no more [measured].
         "GOMP_SPINCOUNT": "10000",
+        # numpy's own threads, for small matrices only, would wait without end.
+        "OPENBLAS_NUM_THREADS": os.environ.get("OPENBLAS_NUM_THREADS", "1"),
         "TOKENIZERS_PARALLELISM": "false",
         # Models come from the hub by their digest, never from elsewhere.
         "HF_HUB_OFFLINE": "1",

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+# As in the hub: numpy's threads would spin for small matrices while other processes need the cores.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
 
 

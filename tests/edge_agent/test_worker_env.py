@@ -25,6 +25,13 @@ def test_no_number_of_threads_leaves_it_to_the_worker(monkeypatch):
     assert "OMP_NUM_THREADS" not in found
 
 
+def test_numpy_has_one_thread_unless_the_user_says_otherwise(monkeypatch):
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    assert worker_environment(0)["OPENBLAS_NUM_THREADS"] == "1"
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "4")
+    assert worker_environment(0)["OPENBLAS_NUM_THREADS"] == "4"
+
+
 MANY_SHAPES = """
 import os
 import torch
