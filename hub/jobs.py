@@ -10,8 +10,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from hub.aggregation.rules import product_rules
+from hub.aggregation.contract import Strategy
+from hub.aggregation.rules import product_rule, product_rules
 from hub.aggregation.strategies import catalogue as strategies
+from hub.aggregation.strategies import configured, defaults
 from hub.errors import ConfigError
 from hub.yaml_file import one_of, parse_yaml
 from wire.codecs import CODEC_NAMES
@@ -25,6 +27,8 @@ _Tokens = Annotated[int, Meta(ge=1, le=4096)]
 _SeqLen = Annotated[int, Meta(ge=8, le=1_048_576)]
 _LearningRate = Annotated[float, Meta(gt=0, le=10)]
 _Seconds = Annotated[float, Meta(gt=0, le=30 * 86400)]
+_Decay = Annotated[float, Meta(ge=0, le=0.999)]
+_Mu = Annotated[float, Meta(ge=0, le=1000)]
 
 
 def _at_most(path: str, value: int, limit_path: str, limit: int) -> None:
@@ -35,6 +39,12 @@ def _at_most(path: str, value: int, limit_path: str, limit: int) -> None:
 def _one_of(path: str, value: str, names: Collection[str]) -> None:
     if value not in names:
         raise ConfigError(path, value, one_of(names))
+
+
+def _fixed_rules() -> str:
+    """Return the rules that keep a basis, as a part of a sentence."""
+    names = [name for name, rule in product_rules().items() if rule.basis == "fixed"]
+    return f"rule {one_of(names)}, " if names else ""
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -102,6 +112,20 @@ class LocalPart(_Part, frozen=True, kw_only=True):
         _at_most("local.min_seq_len", self.min_seq_len, "local.seq_len", self.seq_len)
 
 
+class ServerPart(_Part, frozen=True, kw_only=True):
+    """What the strategy is set to; null: its own default. A key it doesn't have is refused."""
+
+    lr: _LearningRate | None = None
+    momentum: _Decay | None = None
+    mu: _Mu | None = None
+
+    def given(self) -> dict[str, float]:
+        """Return what is set."""
+        return {
+            key: value for key, value in msgspec.structs.asdict(self).items() if value is not None
+        }
+
+
 class JobFile(_Part, frozen=True, kw_only=True):
     """One adapter to be trained. Every key but ``job`` and ``model.base`` has a default."""
 
@@ -111,6 +135,7 @@ class JobFile(_Part, frozen=True, kw_only=True):
     lora: LoraPart = LoraPart()
     prompt: PromptPart = PromptPart()
     strategy: str = "fedavg"
+    server: ServerPart = ServerPart()
     rule: str = "stack_svd"
     rounds: _Count = 20
     cohort: CohortPart = CohortPart()
@@ -128,6 +153,32 @@ class JobFile(_Part, frozen=True, kw_only=True):
         _one_of("strategy", self.strategy, strategies())
         _one_of("rule", self.rule, product_rules())
         _one_of("codec", self.codec, ["auto", *CODEC_NAMES])
+        self._check_strategy()
+
+    def chosen_strategy(self) -> Strategy:
+        """Return the strategy as it is set."""
+        return configured(self.strategy, self.server.given())
+
+    def _check_strategy(self) -> None:
+        known = defaults(self.strategy)
+        for key, value in self.server.given().items():
+            if key not in known:
+                has = f"it has {', '.join(known)}" if known else "it has no settings"
+                raise ConfigError(
+                    f"server.{key}",
+                    value,
+                    "null",
+                    message=f"server.{key} means nothing to strategy {self.strategy}; {has}.",
+                )
+        turns = "lora" in self.method and product_rule(self.rule).basis == "turning"
+        if self.chosen_strategy().basis == "fixed" and turns:
+            raise ConfigError(
+                "strategy",
+                self.strategy,
+                "a strategy that takes sums alone",
+                message=f"strategy {self.strategy} needs a fixed basis; rule {self.rule} turns it "
+                f"each round. Use strategy fedavgm, {_fixed_rules()}or method prompt.",
+            )
 
 
 def parse_job(text: str) -> JobFile:

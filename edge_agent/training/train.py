@@ -13,6 +13,7 @@ from edge_agent.training.checkpoint import Checkpoint, Done
 from edge_agent.training.contract import Placed
 from edge_agent.training.errors import DivergedError, PausedError
 from edge_agent.training.heap import trim_heap
+from edge_agent.training.proximal import Proximal
 from edge_agent.training.tokens import Row, batches
 from wire.messages import LocalWork, TrainMetrics
 
@@ -49,6 +50,7 @@ def train(
     if not rows:
         raise DataError("there is no row to train on. Add more text.")
     optimizer = AdamW(placed.trained.values(), weight_decay)
+    proximal = Proximal(placed.trained.values(), work.proximal_mu)
     done = Done()
     if checkpoint is not None:
         done = checkpoint.load(_state(placed, optimizer), work.steps) or done
@@ -69,6 +71,7 @@ def train(
                 f"the loss of step {step} is {done.losses[-1]}; the learning rate is {work.lr}. "
                 "Lower local.lr."
             )
+        proximal.add()
         optimizer.step(_rate(step, work), GRADIENT_NORM)
         trim_heap()
         done.seconds = earlier_s + time.monotonic() - began

@@ -1,13 +1,14 @@
 """What aggregation works on, and what a rule and a strategy must offer.
 
 A *rule* says how the updates of one layer are combined; a *strategy* says how much each one
-weighs. A new one is a new file in `rules/` or `strategies/`; the registries find it.
+weighs, and what becomes of their mean. A new one is a new file in `rules/` or `strategies/`; the
+registries find it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from hub.errors import HubError
 from wire.manifest import AdapterManifest
 
 Array = NDArray[np.float32]
+Array64 = NDArray[np.float64]
 Kind = Literal["lora", "prompt"]
 
 
@@ -96,9 +98,15 @@ class VectorUpdate:
 
 
 class ProductRule(Protocol):
-    """Combines updates that are low-rank products, of any mix of ranks."""
+    """Combines updates that are low-rank products, of any mix of ranks.
+
+    Attributes:
+        basis: ``turning`` if the factors' directions change from round to round, ``fixed`` if
+            each entry of a factor means the same in every round.
+    """
 
     name: str
+    basis: Literal["turning", "fixed"]
 
     def combine(self, current: Factors, updates: Iterable[FactorsUpdate]) -> Factors:
         """Return the layer's new factors, of the rank of ``current``.
@@ -131,19 +139,80 @@ class Trained:
     device: str
     tokens: int  # on which a loss was taken
     staleness: int  # published rounds between the update's start and now
+    steps: int = 1  # of the local optimiser, as the device was asked for
+    lr: float = 0.0  # of those steps
+    momentum: float = 0.0  # of the local SGD; 0 without, and for AdamW
+
+
+@dataclass(frozen=True)
+class Momentum:
+    """A server step that is linear in the rounds' mean differences Δ: v ← decay v + Δ.
+
+    The adapter moves by ``fresh`` Δ + ``carried`` v. A sum of differences means the same in every
+    basis, so this acts on products as well as on tensors.
+    """
+
+    decay: float
+    fresh: float
+    carried: float
+
+
+class EntryStep(Protocol):
+    """A server step that treats each entry by itself, so that entries must keep their meaning.
+
+    Attributes:
+        slots: names of what is kept of each tensor from round to round, of the tensor's shape.
+    """
+
+    slots: tuple[str, ...]
+
+    def step(
+        self, difference: Array64, before: Mapping[str, Array64] | None
+    ) -> tuple[Array64, dict[str, Array64]]:
+        """Return by how much a tensor moves, and what is kept of it.
+
+        Args:
+            difference: Δ, the mean difference of a round.
+            before: what was kept by slot; None in the first round.
+        """
+
+
+@dataclass(frozen=True)
+class LocalTerms:
+    """What a strategy asks of the devices' training."""
+
+    proximal_mu: float = 0.0  # pull towards the start: μ (value - start) is added to a gradient
 
 
 class Strategy(Protocol):
-    """Gives each update of a round its weight."""
+    """Gives each update of a round its weight, and says what becomes of their mean.
 
-    name: str
+    A frozen dataclass whose fields are its keys under ``server`` in the job file.
+
+    Attributes:
+        basis: ``any``, or ``fixed`` if each entry of a tensor must mean the same in every round.
+    """
+
+    name: ClassVar[str]
+    basis: ClassVar[Literal["any", "fixed"]]
 
     def weights(self, updates: Sequence[Trained]) -> list[float]:
-        """Return one positive weight for each update, in the given order; they sum to 1.
+        """Return one positive weight for each update of a part, in the given order.
+
+        Their ratios make the mean difference; their sum says how much of it is taken. That is 1
+        for a plain mean, and for updates that were trained alike and came in time.
 
         Raises:
-            AggregationError: an update has no tokens or a negative staleness.
+            AggregationError: an update has no tokens, no steps, or a negative staleness.
         """
+
+    @property
+    def server(self) -> Momentum | EntryStep | None:
+        """What turns the mean difference into a step; None: the mean is taken as it is."""
+
+    @property
+    def local(self) -> LocalTerms:
+        """What the devices' training must add."""
 
 
 def check_weight(weight: float) -> float:

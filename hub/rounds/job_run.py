@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from hub.aggregation.contract import AggregationError
+from hub.aggregation.contract import AggregationError, Trained
 from hub.jobs import JobFile
 from hub.models import BaseModel
 from hub.rounds import actions, events
@@ -19,10 +19,11 @@ from hub.rounds.combining import combine_round
 from hub.rounds.desk import Desk
 from hub.rounds.offering import Offering
 from hub.rounds.opening import Opening
-from hub.rounds.queries import needed_adapters, needed_updates
+from hub.rounds.queries import needed_adapters, needed_states, needed_updates
 from hub.rounds.results import Results
 from hub.rounds.round import apply
-from hub.rounds.state import JobState
+from hub.rounds.server_state import state_blobs
+from hub.rounds.state import JobState, Update
 from hub.rounds.wanted import wanted
 from wire.errors import WireError
 from wire.manifest import AdapterManifest, TargetShape
@@ -60,6 +61,7 @@ class JobRun:
         self.state = state
         self._combining: actions.Combine | None = None
         self._ended = False  # and written down as such
+        self.strategy = file.chosen_strategy()
         self.offering = Offering(self)
         self.opening = Opening(self)
         self.results = Results(self)
@@ -167,6 +169,16 @@ class JobRun:
         """Return the learning rate of a role."""
         return self.file.prompt.lr if role == "prompt" else self.file.local.lr
 
+    def trained(self, update: Update, round_: int) -> Trained:
+        """Return what a strategy is told of an update that is combined in a round."""
+        return Trained(
+            device=update.device,
+            tokens=update.tokens,
+            staleness=update.staleness(round_),
+            steps=update.steps,
+            lr=self.lr(update.role),
+        )
+
     def broadcast(self, adapter: str) -> None:
         """Send an adapter's blobs to everybody, once."""
         for name, path in self.desk.adapters.files(adapter).items():
@@ -190,7 +202,8 @@ class JobRun:
             self.desk.adapters,
             action,
             rule=self.file.rule,
-            strategy=self.file.strategy,
+            strategy=self.strategy,
+            trained=self.trained,
             codec=self.file.codec,
         )
 
@@ -206,8 +219,7 @@ class JobRun:
                 device = getattr(outcome, "device", None)
                 self.record(events.CombineFailed(round=action.round, reason=reason, device=device))
             else:
-                manifest, record = outcome
-                self.record(events.Combined(round=action.round, manifest=manifest, record=record))
+                self.record(outcome)
             self.drive()
 
         self.desk.background(work, then)
@@ -237,6 +249,8 @@ class JobRun:
         for version in needed_adapters(self.state):
             if self.desk.blobs.path(version) is not None:
                 live |= self.desk.adapters.blobs(version)
+        for kept in needed_states(self.state):
+            live |= state_blobs(self.desk.blobs, kept)
         return live
 
     def _end(self, action: actions.EndJob) -> None:

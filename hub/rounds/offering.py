@@ -88,6 +88,7 @@ class Offering:
             optimizer=self._run.file.local.optimizer,
             lr=self._run.lr(member.role),
             seed=self._run.spec.seed * 1_000_003 + action.round,
+            proximal_mu=self._run.strategy.local.proximal_mu,
         )
         self._run.desk.command(
             member.device,

@@ -2,6 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from hub.aggregation.strategies.fedavg import FedAvg
+from hub.aggregation.strategies.fedavgm import FedAvgM
 from hub.errors import ConfigError
 from hub.jobs import JobFile, parse_job
 from hub.yaml_file import MAX_FILE_BYTES, decode_text, read_text
@@ -62,6 +64,12 @@ def test_a_deadline_and_targets_may_be_given() -> None:
     assert job.lora.targets == ["q_proj", "v_proj"]
 
 
+def test_a_strategy_is_set_by_the_job() -> None:
+    job = parse_job(MINIMAL + "strategy: fedavgm\nserver: {momentum: 0.5}\n")
+    assert job.chosen_strategy() == FedAvgM(lr=1.0, momentum=0.5)
+    assert parse_job(MINIMAL).chosen_strategy() == FedAvg()
+
+
 BAD = [
     ("jub: x", "jub", "did you mean job?"),
     ("lora: {rnk: 4}", "lora.rnk", "did you mean lora.rank?"),
@@ -73,7 +81,12 @@ BAD = [
     ("method: full", "method", "is 'full'; allowed is lora, lora+prompt or prompt"),
     ("method: pretrain", "method", "allowed is"),
     ("method: yes", "method", "is 'yes'"),
-    ("strategy: scaffold", "strategy", "allowed is fedavg"),
+    ("strategy: best", "strategy", "allowed is diloco, fedavg"),
+    ("strategy: [fedavg]", "strategy", "allowed is text"),
+    ("server: {momentum: 0.9}", "server.momentum", "strategy fedavg; it has no settings"),
+    ("strategy: fedprox\nserver: {lr: 1}", "server.lr", "strategy fedprox; it has mu"),
+    ("strategy: fedavgm\nserver: {momentum: 1}", "server.momentum", "from 0 to 0.999"),
+    ("server: {rate: 1}", "server.rate", "Allowed here: server.lr"),
     ("rule: krum", "rule", "allowed is stack_svd"),
     ("codec: zip", "codec", "allowed is auto, bf16, entropy, int4, int8 or raw"),
     ("prompt: {kind: prefix}", "prompt.kind", "allowed is soft"),

@@ -18,6 +18,7 @@ class LocalWork(msgspec.Struct, frozen=True, kw_only=True):
     optimizer: str
     lr: float
     seed: int
+    proximal_mu: float = 0.0  # FedProx: mu times the distance to the start is added to a gradient
 
 
 class Offer(Message, frozen=True, kw_only=True):

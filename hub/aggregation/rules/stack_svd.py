@@ -30,6 +30,7 @@ class StackSvd:
 
     name = "stack_svd"
     space: Literal["product", "factor"] = "product"
+    basis: Literal["turning", "fixed"] = "turning"
 
     def combine(self, current: Factors, updates: Iterable[FactorsUpdate]) -> Factors:
         """Return the first R singular components of the mean: rows of A orthonormal, B = U S.

@@ -66,6 +66,30 @@ def test_the_loss_falls_and_every_step_is_told(run, trained, rung):
     assert metrics.steps == 12
 
 
+@pytest.mark.parametrize("rung", ["resident", "streamed"])
+@pytest.mark.parametrize("trained", [ALL, Trained(prompt=True)])
+def test_a_proximal_term_holds_the_device_near_its_start(run, trained, rung):
+    free, held = (
+        sum(
+            float((value**2).sum()) for value in run(local, trained, rung=rung)[2].update().values()
+        )
+        for local in (work(), work(proximal_mu=100.0))
+    )
+    assert 0 < held < free / 4
+
+
+def test_a_proximal_term_survives_a_pause(run, tmp_path, one_thread):
+    """The start is the adapter's, not where training goes on."""
+    local = work(steps=6, proximal_mu=3.0)
+    expected = run(local)[2].update()
+    asked = iter([False, False, False, True])
+    state = Checkpoint(tmp_path / "state.safetensors", "task")
+    with pytest.raises(PausedError):
+        run(local, checkpoint=state, pause_asked=lambda: next(asked))
+    update = run(local, checkpoint=state)[2].update()
+    assert all((expected[name] == update[name]).all() for name in expected)
+
+
 def test_tokens_are_those_a_loss_was_taken_on(run):
     # 20 texts of 32 bytes and an end mark are 660 tokens: 27 rows of 24, of which 23 are predicted.
     # Two steps of three rows hold full rows only, or the last one with 12 tokens.

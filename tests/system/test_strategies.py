@@ -1,0 +1,67 @@
+"""A job under each strategy over a real broker: two rounds, and a hub that is killed between."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hub.aggregation.strategies import catalogue
+from tests.system.honest_fleet import Fleet
+from tests.system.hub_process import HubProcess
+from tests.system.small_base import job_text
+
+pytestmark = pytest.mark.broker
+
+DEVICES = {"a": ("lora", 2), "b": ("lora", 4), "c": ("prompt", 0)}
+PROMPTS = {"a": ("prompt", 0), "b": ("prompt", 0), "c": ("prompt", 0)}
+
+
+def job(base: Path, name: str, **changes: Any) -> tuple[str, dict[str, tuple[str, int]]]:
+    """Return a job under a strategy, and who can take part in it."""
+    fixed = catalogue()[name].basis == "fixed"
+    method = "prompt" if fixed else "lora+prompt"
+    settings = {"strategy": name, "cohort": {"min": 3, "max": 9}, "method": method, **changes}
+    return job_text("j", base, **settings), PROMPTS if fixed else DEVICES
+
+
+def outcome(hub: HubProcess) -> list[tuple[int, str, str | None]]:
+    """Return the adapter and the strategy's state after each round."""
+    found = [one.data for one in hub.events("j", "Combined")]
+    return [(one["round"], one["manifest"], one.get("state")) for one in found]
+
+
+@pytest.mark.parametrize("name", catalogue())
+def test_two_rounds_go_on_exactly_after_a_kill(
+    name: str, hub: HubProcess, fleet: Fleet, base: Path, tmp_path: Path
+) -> None:
+    text, devices = job(base, name)
+    a, b, c = fleet.join("j", **devices)
+    hub.submit(text)
+    offers = [device.await_offer(1) for device in (a, b, c)]
+    term = catalogue()[name].local.proximal_mu
+    assert [one.work.proximal_mu for one in offers if one.work] == [term] * 3
+    for device, offer in zip((a, b, c), offers, strict=True):
+        fleet.work(device, offer)
+    hub.await_event("j", "Published", round=1)
+    hub.restart()
+    fleet.greet()
+    assert fleet.finish(hub, "j").summary.phase == "done"
+    killed = outcome(hub)
+    assert [round_ for round_, _, _ in killed] == [1, 2]
+    keeps = catalogue()[name].server is not None
+    assert [state is not None for _, _, state in killed] == [keeps] * 2
+    hub.stop()
+    fleet.close()
+
+    folder = tmp_path / "undisturbed"
+    folder.mkdir()
+    other, again = HubProcess(folder, hub.broker), Fleet(hub.broker)
+    try:
+        other.start()
+        again.join("j", **devices)
+        other.submit(text)
+        assert again.finish(other, "j").summary.phase == "done"
+        assert outcome(other) == killed
+    finally:
+        again.close()
+        other.kill9()
