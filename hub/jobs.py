@@ -117,6 +117,9 @@ class ServerPart(_Part, frozen=True, kw_only=True):
 
     lr: _LearningRate | None = None
     momentum: _Decay | None = None
+    beta1: _Decay | None = None
+    beta2: _Decay | None = None
+    tau: Annotated[float, Meta(gt=0, le=10)] | None = None
     mu: _Mu | None = None
 
     def given(self) -> dict[str, float]:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from hub.aggregation.strategies.fedadam import FedAdam
 from hub.aggregation.strategies.fedavg import FedAvg
 from hub.aggregation.strategies.fedavgm import FedAvgM
 from hub.errors import ConfigError
@@ -68,6 +69,8 @@ def test_a_strategy_is_set_by_the_job() -> None:
     job = parse_job(MINIMAL + "strategy: fedavgm\nserver: {momentum: 0.5}\n")
     assert job.chosen_strategy() == FedAvgM(lr=1.0, momentum=0.5)
     assert parse_job(MINIMAL).chosen_strategy() == FedAvg()
+    prompts = parse_job(MINIMAL + "method: prompt\nstrategy: fedadam\nserver: {beta2: 0.5}\n")
+    assert prompts.chosen_strategy() == FedAdam(beta2=0.5)
 
 
 BAD = [
@@ -81,11 +84,18 @@ BAD = [
     ("method: full", "method", "is 'full'; allowed is lora, lora+prompt or prompt"),
     ("method: pretrain", "method", "allowed is"),
     ("method: yes", "method", "is 'yes'"),
-    ("strategy: best", "strategy", "allowed is diloco, fedavg"),
+    ("strategy: best", "strategy", "allowed is diloco, fedadam, fedavg"),
     ("strategy: [fedavg]", "strategy", "allowed is text"),
     ("server: {momentum: 0.9}", "server.momentum", "strategy fedavg; it has no settings"),
     ("strategy: fedprox\nserver: {lr: 1}", "server.lr", "strategy fedprox; it has mu"),
     ("strategy: fedavgm\nserver: {momentum: 1}", "server.momentum", "from 0 to 0.999"),
+    (
+        "strategy: fedadam",
+        "strategy",
+        "fedadam needs a fixed basis; rule stack_svd turns it each round. Use strategy fedavgm, ",
+    ),
+    ("method: lora+prompt\nstrategy: fedyogi", "strategy", "or method prompt."),
+    ("method: prompt\nstrategy: fedyogi\nserver: {tau: 0}", "server.tau", "above 0 to 10"),
     ("server: {rate: 1}", "server.rate", "Allowed here: server.lr"),
     ("rule: krum", "rule", "allowed is stack_svd"),
     ("codec: zip", "codec", "allowed is auto, bf16, entropy, int4, int8 or raw"),

@@ -203,6 +203,19 @@ def test_fedprox_averages(begin: Begin) -> None:
     np.testing.assert_allclose(job.prompt - start, [3, 1, 0], atol=1e-6)
 
 
+def test_fedadam_steps_prompts(begin: Begin) -> None:
+    job = begin("fedadam", lr=0.5, beta1=0.5, beta2=0.5, tau=1.0)
+    start = job.prompt
+    # Δ = (2, 0, -4): m = Δ / 2, v = 0.5 + Δ² / 2 = (2.5, 0.5, 8.5).
+    job.play(job.update("a", {"prompt": [[4, 0, -4]]}), job.update("b", {"prompt": [[0, 0, -4]]}))
+    first = 0.5 * np.array([1, 0, -2]) / (np.sqrt([2.5, 0.5, 8.5]) + 1)
+    np.testing.assert_allclose(job.prompt - start, first, atol=1e-6)
+    # Δ = (0, 1, 0): m = (0.5, 0.5, -1), v = (1.25, 0.75, 4.25).
+    job.play(job.update("a", {"prompt": [[0, 1, 0]]}))
+    second = 0.5 * np.array([0.5, 0.5, -1]) / (np.sqrt([1.25, 0.75, 4.25]) + 1)
+    np.testing.assert_allclose(job.prompt - start, first + second, atol=1e-6)
+
+
 def test_a_round_that_is_combined_again_comes_out_the_same(begin: Begin) -> None:
     job = begin("fedavgm")
     job.play(job.update("a", job.towards(np.diag([2, 1, 0]))))
