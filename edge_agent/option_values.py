@@ -3,10 +3,13 @@
 import os
 import re
 import socket
+from collections.abc import Collection
 from pathlib import Path
 
 from edge_agent.errors import UsageError
 from edge_agent.probe.memory import parse_size
+
+_MOST_MOMENTUM = 0.999
 
 
 def check_floors(given: dict[str, tuple[int, int]]) -> None:
@@ -21,6 +24,30 @@ def check_floors(given: dict[str, tuple[int, int]]) -> None:
     for name, (least, value) in given.items():
         if least > value:
             raise UsageError(f"--min-{name} is {least}; at most --{name} ({value}) is allowed.")
+
+
+def check_among(option: str, value: str, known: Collection[str]) -> None:
+    """Refuse a word that an option does not know.
+
+    Raises:
+        UsageError: it is none of those.
+    """
+    if value not in known:
+        *others, last = known
+        raise UsageError(f"{option} is {value!r}; allowed are {', '.join(others)} and {last}.")
+
+
+def check_optimizer(optimizer: str, momentum: float) -> None:
+    """Refuse an optimiser that isn't known, and momentum where it would do nothing.
+
+    Raises:
+        UsageError: see above.
+    """
+    check_among("--optimizer", optimizer, ("adamw", "sgd"))
+    if not 0 <= momentum <= _MOST_MOMENTUM:
+        raise UsageError(f"--momentum is {momentum}; must be from 0 to {_MOST_MOMENTUM}.")
+    if momentum and optimizer != "sgd":
+        raise UsageError(f"--momentum is {momentum}; only --optimizer sgd has one.")
 
 
 def absolute(path: Path | None) -> str | None:

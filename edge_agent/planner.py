@@ -158,7 +158,7 @@ def _steps(role: Role, rung: str, knobs: JobKnobs) -> Iterator[Sizes]:
     if role == "prompt":
         del sizes["rank"]
     while True:
-        yield Sizes(sizes.get("rank", 0), sizes["batch"], sizes["seq_len"])
+        yield Sizes(sizes.get("rank", 0), sizes["batch"], sizes["seq_len"], knobs.accumulate)
         if rung in RESIDENT:
             return  # less work than was asked for is done on lower rungs, which need less anyway
         # max() takes the first of equals, in the order above.
@@ -177,6 +177,7 @@ def _line(
     sizes = case.sizes
     listed = " + ".join(f"{name} {_mb(size)}" for name, size in terms.items())
     rank = f", rank {sizes.rank}" if sizes.rank else ""
+    parts = f", {sizes.rows} at a time" if sizes.rows < sizes.batch else ""
     return RungPlan(
         role=role,
         rung=rung,
@@ -186,8 +187,8 @@ def _line(
         predicted_peak_bytes=peak,
         fits=needed <= limit_bytes,
         missing_bytes=max(0, needed - limit_bytes),
-        reason=f"{rung}: {listed} ({sizes.batch} x {sizes.seq_len} tokens{rank}) = {_mb(peak)}, "
-        f"{_mb(needed)} with some to spare; limit {_mb(limit_bytes)}",
+        reason=f"{rung}: {listed} ({sizes.batch} x {sizes.seq_len} tokens{parts}{rank}) = "
+        f"{_mb(peak)}, {_mb(needed)} with some to spare; limit {_mb(limit_bytes)}",
         step_s=step_seconds(case, rung, calibration.measured),
         bytes_up=bytes_up(case, rung),
         bytes_down=bytes_down(case),

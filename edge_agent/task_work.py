@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edge_agent.gather import Gathered
+from edge_agent.planning.counts import rows_at_a_time
 from edge_agent.protocol import Work
 from edge_agent.task_run import TaskRun
 from wire.messages import LocalWork, Result, RungPlan
@@ -31,6 +32,7 @@ def work_of(agent: "Supervisor", task: TaskRun, base: Path, adapter: Gathered) -
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     offer, line = task.offer, task.line
+    local = _local(offer.work, line)
     return Work(
         task=offer.task,
         role=line.role,
@@ -44,9 +46,9 @@ def work_of(agent: "Supervisor", task: TaskRun, base: Path, adapter: Gathered) -
         data=agent.settings.data,
         codec=offer.codec,
         out=str(out),
-        batch=line.batch,
+        batch=rows_at_a_time(local) if local else line.batch,
         seq_len=line.seq_len,
-        work=_local(offer.work, line),
+        work=local,
         variants=[] if task.evaluations else offer.variants,
         checkpoint=str(agent.folder / STATE_FILE),
     )

@@ -49,6 +49,10 @@ class TrainOptions(msgspec.Struct, frozen=True, kw_only=True):
     steps: int
     lr: float
     seed: int
+    weight_decay: float | None = None
+    schedule: str = "constant"
+    warmup_steps: int | None = None
+    clip: float | None = 1.0
     memory_bytes: int | None = None
     threads: int
     force: bool = False
@@ -181,9 +185,15 @@ class Training:
                     steps=options.steps,
                     batch=line.batch,
                     seq_len=line.seq_len,
-                    optimizer="adamw",
+                    optimizer=options.knobs.optimizer,
                     lr=options.lr,
                     seed=options.seed,
+                    momentum=options.knobs.momentum,
+                    weight_decay=options.weight_decay,
+                    schedule=options.schedule,
+                    warmup_steps=options.warmup_steps,
+                    clip=options.clip,
+                    accumulate=options.knobs.accumulate,
                 ),
                 checkpoint=str(Path(options.out) / CHECKPOINT),
             ),

@@ -104,10 +104,21 @@ class LocalPart(_Part, frozen=True, kw_only=True):
     min_batch: _Batch = 1
     seq_len: _SeqLen = 256  # tokens
     min_seq_len: _SeqLen = 128
-    optimizer: Literal["adamw"] = "adamw"
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    momentum: Annotated[float, Meta(ge=0, le=0.999)] = 0.0
+    weight_decay: Annotated[float, Meta(ge=0, le=1)] | None = None  # null: the role's own
     lr: _LearningRate = 1e-3  # of LoRA's factors
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_steps: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None  # null: a few
+    clip: Annotated[float, Meta(gt=0, le=1_000_000)] | None = 1.0  # null: off
+    accumulate: _Batch = 1  # parts that a step's batch goes through in, one after the other
 
     def __post_init__(self) -> None:
+        if self.momentum and self.optimizer != "sgd":
+            raise ConfigError("local.momentum", self.momentum, "0, except with local.optimizer sgd")
+        if self.warmup_steps is not None:
+            _at_most("local.warmup_steps", self.warmup_steps, "local.steps", self.steps)
+        _at_most("local.accumulate", self.accumulate, "local.batch", self.batch)
         _at_most("local.min_batch", self.min_batch, "local.batch", self.batch)
         _at_most("local.min_seq_len", self.min_seq_len, "local.seq_len", self.seq_len)
 

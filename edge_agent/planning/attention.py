@@ -14,7 +14,7 @@ def scores_kept(case: Case) -> int:
     """
     cb = case.compute_bytes
     kept = cb + FLOAT_BYTES + (cb if cb < FLOAT_BYTES else 0)
-    return case.sizes.batch * case.shape.heads * case.row**2 * kept
+    return case.sizes.rows * case.shape.heads * case.row**2 * kept
 
 
 class Attention:
@@ -60,7 +60,7 @@ class Attention:
         case, shape = self._case, self._case.shape
         gradients = case.positions * (2 * case.queries + 2 * case.keys) * case.compute_bytes
         heads = max(1, min(shape.heads // shape.kv_heads, SCORES // case.row**2))
-        rows = min(case.sizes.batch, max(1, SCORES // (heads * case.row**2)))
+        rows = min(case.sizes.rows, max(1, SCORES // (heads * case.row**2)))
         scores = 2 * rows * heads * case.row**2
         # Query, result, both gradients of some heads; key, value and their gradients.
         ends = rows * case.row * shape.head_dim * (4 * heads + 4)
@@ -73,6 +73,6 @@ class Attention:
         needed = case.positions * (4 * case.queries * cb + wide) + self.scores_saved
         if self._capped:
             # Of the probabilities in both types, and of the scores in float32.
-            scores = case.sizes.batch * case.shape.heads * case.row**2
+            scores = case.sizes.rows * case.shape.heads * case.row**2
             needed += scores * (cb + 2 * FLOAT_BYTES)
         return needed

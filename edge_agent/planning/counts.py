@@ -1,11 +1,27 @@
 """The counts that a model's shape and a line's knobs give: matrices, factors, positions."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from wire.messages import JobKnobs, ModelShape
 from wire.shape import linear_shapes
 
 FLOAT_BYTES = 4
+
+
+class _Batched(Protocol):
+    """A step's batch, and in how many parts it goes through the model."""
+
+    @property
+    def batch(self) -> int: ...
+
+    @property
+    def accumulate(self) -> int: ...
+
+
+def rows_at_a_time(step: _Batched) -> int:
+    """Return how many sequences of a step are in memory at a time."""
+    return -(-step.batch // step.accumulate)
 
 
 @dataclass(frozen=True)
@@ -15,6 +31,12 @@ class Sizes:
     rank: int
     batch: int
     seq_len: int
+    accumulate: int = 1
+
+    @property
+    def rows(self) -> int:
+        """Sequences that are in memory at a time."""
+        return rows_at_a_time(self)
 
 
 @dataclass(frozen=True)
@@ -48,7 +70,19 @@ class Case:
     @property
     def positions(self) -> int:
         """Rows times their length, a soft prompt in front included: N of the formulas."""
-        return self.sizes.batch * self.row
+        return self.sizes.rows * self.row
+
+    @property
+    def passes(self) -> int:
+        """How often a step goes through the model, both ways."""
+        return -(-self.sizes.batch // self.sizes.rows)
+
+    @property
+    def moments(self) -> int:
+        """Numbers that the optimiser keeps for each number that is trained."""
+        if self.knobs.optimizer == "sgd":
+            return 1 if self.knobs.momentum else 0
+        return 2  # AdamW's, and as many for one that is not known yet
 
     @property
     def row(self) -> int:
@@ -57,8 +91,8 @@ class Case:
 
     @property
     def predicted(self) -> int:
-        """Positions that a loss is taken on."""
-        return self.sizes.batch * (self.sizes.seq_len - 1)
+        """Positions that a loss is taken on at a time."""
+        return self.sizes.rows * (self.sizes.seq_len - 1)
 
     @property
     def adapter_rank(self) -> int:

@@ -10,8 +10,6 @@ from edge_agent.planning.counts import FLOAT_BYTES, Case, stored_bytes, stored_p
 
 #: `edge_agent.training.loss.PIECE_LOGITS`; that module imports torch, so a test holds them equal.
 PIECE_LOGITS = 2**20
-#: AdamW on float32: value, gradient, two moments.
-_STATE_BYTES = 4 * FLOAT_BYTES
 
 
 def resident_terms(case: Case, rung: str) -> dict[str, int]:
@@ -57,12 +55,13 @@ def _working(case: Case, rung: str) -> dict[str, int]:
     shape, cb = case.shape, case.compute_bytes
     trained, held = case.factors(case.sizes.rank), case.factors(case.adapter_rank)
     prompt = case.knobs.prompt_tokens * shape.hidden_size * FLOAT_BYTES
+    each = (2 + case.moments) * FLOAT_BYTES  # value, gradient, and what the optimiser keeps
     one_input = case.positions * shape.hidden_size * cb
     block = _block(case)
     kept = shape.layers * block if rung == "resident" else shape.layers * one_input + block
     return {
         "weights": _weights(case),
-        "adapter": trained * _STATE_BYTES + (held - trained) * FLOAT_BYTES + prompt,
+        "adapter": trained * each + (held - trained) * FLOAT_BYTES + prompt,
         "activations": kept,
         "under way": max(_backward(case), _head(case)),
     }

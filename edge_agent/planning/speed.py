@@ -22,7 +22,7 @@ _KINDS = {2: "bf16", 4: "f32"}
 
 
 def step_flops(case: Case, rung: str) -> float:
-    """Return the floating-point operations of a step; for ``infer`` of a batch's evaluation."""
+    """Return the floating-point operations of a pass; for ``infer`` of a batch's evaluation."""
     shape = case.shape
     products = _PASSES[rung] * case.block_parameters
     if rung in _BLOCKWISE and rung != "infer":
@@ -41,7 +41,7 @@ def step_flops(case: Case, rung: str) -> float:
 
 
 def made_bytes(case: Case, rung: str) -> float:
-    """Return the bytes of all activations that a step makes anew."""
+    """Return the bytes of all activations that a pass makes anew."""
     shape = case.shape
     # Queries and what they gather; keys and values, and again for each query head.
     repeated = case.queries if shape.kv_heads < shape.heads else case.keys
@@ -56,7 +56,7 @@ def made_bytes(case: Case, rung: str) -> float:
 
 
 def expanded_numbers(case: Case, rung: str) -> float:
-    """Return how many weights are expanded in a step, where the file's type is another one."""
+    """Return how many weights are expanded in a pass, where the file's type is another one."""
     times = 1 if rung == "infer" else 3
     shape = case.shape
     return float(
@@ -81,4 +81,4 @@ def step_seconds(case: Case, rung: str, measured: Measured | None) -> float | No
     expand = measured.expand_per_s.get(case.shape.stored)
     if rung in _BLOCKWISE and expand is not None:
         seconds += expanded_numbers(case, rung) / expand
-    return seconds
+    return seconds * case.passes

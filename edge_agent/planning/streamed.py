@@ -24,8 +24,6 @@ EVALUATED_ROWS = 4
 HEAP_THRESHOLD_BYTES = 2 * 1024 * 1024
 _HEAP_BYTES = 12_000_000
 _HEAP_SHARE = 0.5
-#: AdamW: value, and two moments.
-_STATE_BYTES = 3 * FLOAT_BYTES
 
 
 def streamed_terms(case: Case, rung: str) -> dict[str, int]:
@@ -42,12 +40,14 @@ def streamed_terms(case: Case, rung: str) -> dict[str, int]:
     gradients = trained * (FLOAT_BYTES if rung == "prompt" else case.compute_bytes)
     one_input = case.positions * case.shape.hidden_size * case.compute_bytes
     layers = case.shape.layers
+    # From the second pass of a step on, the first one's gradients are there throughout.
+    before = {"gradients": gradients} if case.passes > 1 else {}
     # Inputs go as gradients come, so that it is the first or the last block that needs most.
     stages = {
-        "head": {"block inputs": layers * one_input, "block": _head(case, rung)},
+        "head": {"block inputs": layers * one_input, **before, "block": _head(case, rung)},
         "last": {
             "block inputs": layers * one_input,
-            "gradients": gradients // layers,
+            "gradients": before.get("gradients", gradients // layers),
             "block": _backward(case, rung),
         },
         "first": {
@@ -78,7 +78,7 @@ def _standing(case: Case, rung: str) -> dict[str, int]:
     lead = case.sizes.rank if rung == "streamed" else 0
     rest = 0 if case.local else max(0, case.adapter_rank - lead)
     frozen = case.factors(rest) * case.compute_bytes
-    state = trained_numbers(case, rung) * _STATE_BYTES
+    state = trained_numbers(case, rung) * (1 + case.moments) * FLOAT_BYTES
     terms = {"adapter": frozen + state + case.knobs.prompt_tokens * shape.hidden_size * FLOAT_BYTES}
     # Norms and biases are copies in float32.
     small = shape.layers * (4 * shape.hidden_size + 2 * case.queries) * FLOAT_BYTES
@@ -92,7 +92,7 @@ def _standing(case: Case, rung: str) -> dict[str, int]:
 def _heap(case: Case, rung: str) -> int:
     """Return what the heap takes beyond what is in it."""
     shape = case.shape
-    rows = min(EVALUATED_ROWS, case.sizes.batch) if rung == "infer" else case.sizes.batch
+    rows = min(EVALUATED_ROWS, case.sizes.rows) if rung == "infer" else case.sizes.rows
     inputs = 2 if rung == "infer" else shape.layers
     column = rows * case.row * case.compute_bytes
     tensors = ((inputs + 4, shape.hidden_size), (4, case.queries), (6, shape.mlp_size))
@@ -182,7 +182,7 @@ def _evaluating(case: Case) -> int:
     """Return the working set of a forward pass that keeps nothing, over a few rows at a time."""
     shape, cb = case.shape, case.compute_bytes
     hidden, mlp = shape.hidden_size, shape.mlp_size
-    rows = min(EVALUATED_ROWS, case.sizes.batch)
+    rows = min(EVALUATED_ROWS, case.sizes.rows)
     n, predicted = rows * case.row, rows * (case.sizes.seq_len - 1)
     # Input, sum behind the attention and its norm; gate, up and product; the result in pieces.
     feed = n * cb * (5 * hidden + 3 * mlp) + _under_way(case, hidden * mlp)

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 
 import torch
 
+from edge_agent.training.clipping import scale_of
+
 
 class AdamW:
     """The optimiser's state for some parameters.
@@ -37,21 +39,21 @@ class AdamW:
         self._epsilon = epsilon
         self.steps = 0
 
-    def moments(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def state(self) -> list[dict[str, torch.Tensor]]:
         """Return m and v of each parameter, in their order; whoever changes them changes these."""
-        return list(zip(self._first, self._second, strict=True))
+        pairs = zip(self._first, self._second, strict=True)
+        return [{"first": first, "second": second} for first, second in pairs]
 
     @torch.no_grad()
-    def step(self, lr: float, clip: float) -> None:
+    def step(self, lr: float, clip: float | None) -> None:
         """Apply the gradients and drop them.
 
         Args:
             lr: α η_t of the paper.
             clip: the greatest norm of all gradients together; larger ones are scaled down to it.
+                None: as large as they are.
         """
-        gradients = [value.grad for value in self._parameters if value.grad is not None]
-        norm = torch.sqrt(sum((g.float().square().sum() for g in gradients), start=torch.zeros(())))
-        scale = float(torch.clamp(clip / (norm + 1e-6), max=1.0))
+        scale = scale_of(self._parameters, clip)
         self.steps += 1
         beta1, beta2 = self._betas
         bias1, bias2 = 1 - beta1**self.steps, 1 - beta2**self.steps

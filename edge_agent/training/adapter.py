@@ -46,9 +46,11 @@ class PlacedAdapter:
             for layer in found:
                 layer.off = False
 
-    def backward_loss(self, ids: torch.Tensor, labels: torch.Tensor) -> Loss:
+    def backward_loss(
+        self, ids: torch.Tensor, labels: torch.Tensor, tokens: int | None = None
+    ) -> Loss:
         """Add a batch's gradient; see `edge_agent.training.contract.Placed`."""
-        return backward_loss(self.model, self.prompt, ids, labels)
+        return backward_loss(self.model, self.prompt, ids, labels, tokens)
 
     def update(self) -> dict[str, NDArray[np.float32]]:
         """Return the difference to the start, float32 by names on the wire."""

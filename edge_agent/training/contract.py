@@ -63,8 +63,16 @@ class Placed(Protocol):
             variant: of `VARIANTS`.
         """
 
-    def backward_loss(self, ids: torch.Tensor, labels: torch.Tensor) -> Loss:
-        """Add the gradient of a batch's mean loss per token to the ``grad`` of what is trained."""
+    def backward_loss(
+        self, ids: torch.Tensor, labels: torch.Tensor, tokens: int | None = None
+    ) -> Loss:
+        """Add the gradient of a batch's mean loss per token to the ``grad`` of what is trained.
+
+        Args:
+            ids: (rows, tokens) int64.
+            labels: as for `evaluate_loss`.
+            tokens: that the mean is over, where these rows are part of a larger batch.
+        """
 
     def update(self) -> dict[str, NDArray[np.float32]]:
         """Return the difference to the start, by names on the wire."""

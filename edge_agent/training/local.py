@@ -8,6 +8,7 @@ import msgspec
 import torch
 
 from edge_agent.errors import AgentError
+from edge_agent.planning.counts import rows_at_a_time
 from edge_agent.protocol import Counted, Event, Losses, Progress, TrainedLocal, TrainLocal
 from edge_agent.roles import catalogue
 from edge_agent.roles.contract import Role
@@ -115,7 +116,9 @@ class _LocalTask:
             return
         task = self._command.task
         self._report(Progress(task=task, stage="evaluate"))
-        found = evaluate(placed, rows, [variant], self._command.work.batch, lambda _: None)
+        found = evaluate(
+            placed, rows, [variant], rows_at_a_time(self._command.work), lambda _: None
+        )
         self._report(Losses(task=task, evaluations=found))
 
     def _train(self, placed: Placed, rows: Sequence[Row]) -> float:

@@ -37,9 +37,17 @@ def evaluate_loss(
 
 
 def backward_loss(
-    model: Any, prompt: torch.Tensor | None, ids: torch.Tensor, labels: torch.Tensor
+    model: Any,
+    prompt: torch.Tensor | None,
+    ids: torch.Tensor,
+    labels: torch.Tensor,
+    tokens: int | None = None,
 ) -> Loss:
     """Add the gradient of a batch's mean loss per token to whatever requires one.
+
+    Args:
+        model, prompt, ids, labels: as for `evaluate_loss`.
+        tokens: that the mean is over, where these rows are part of a larger batch.
 
     Returns:
         The loss's sum over the batch, as `evaluate_loss`.
@@ -50,7 +58,7 @@ def backward_loss(
     for at in _pieces(model, len(wanted)):
         piece = states[at].detach().requires_grad_(True)
         loss = _head_loss(model, piece, wanted[at])
-        torch.autograd.backward(loss / len(wanted))
+        torch.autograd.backward(loss / (tokens or len(wanted)))
         if piece.grad is not None:
             gradient[at] = piece.grad
         total += float(loss.detach())

@@ -20,6 +20,7 @@ from edge_agent.training.errors import PausedError
 from edge_agent.training.evaluate import evaluate
 from edge_agent.training.following import follow_all
 from edge_agent.training.heap import trim_heap
+from edge_agent.training.optimizers import check_words
 from edge_agent.training.start import PackedStart
 from edge_agent.training.tokens import Row
 from edge_agent.training.train import train
@@ -168,10 +169,8 @@ def _role(work: Work) -> Role:
             f"role {work.role} on rung {work.rung} was asked for; known here are {known}. "
             "Update the agent."
         )
-    if work.work is not None and work.work.optimizer != "adamw":
-        raise AgentError(
-            f"optimizer is {work.work.optimizer!r}; known here is adamw. Update the agent."
-        )
+    if work.work is not None:
+        check_words(work.work)
     return role
 
 

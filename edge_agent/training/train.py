@@ -8,17 +8,16 @@ from itertools import islice
 import torch
 
 from edge_agent.errors import DataError
-from edge_agent.training.adamw import AdamW
+from edge_agent.planning.counts import rows_at_a_time
 from edge_agent.training.checkpoint import Checkpoint, Done
-from edge_agent.training.contract import Placed
+from edge_agent.training.contract import Loss, Placed
 from edge_agent.training.errors import DivergedError, PausedError
 from edge_agent.training.heap import trim_heap
+from edge_agent.training.optimizers import Optimizer, optimizer_for
 from edge_agent.training.proximal import Proximal
-from edge_agent.training.tokens import Row, batches
+from edge_agent.training.schedule import factor_of, warmup_of
+from edge_agent.training.tokens import IGNORED, Row, batches
 from wire.messages import LocalWork, TrainMetrics
-
-GRADIENT_NORM = 1.0
-_WARMUP_STEPS = 3
 
 
 def train(
@@ -36,21 +35,23 @@ def train(
     Args:
         placed: the adapter in the model.
         rows: to draw batches from.
-        work: steps, batch, learning rate and seed.
-        weight_decay: of AdamW.
+        work: steps, batch, optimiser, learning rate and seed.
+        weight_decay: of the optimiser, if the work names none.
         on_step: told the number of steps done and the last one's mean loss per token.
         checkpoint: where the state is kept now and then, and taken up from if there is one.
         pause_asked: looked at between steps.
 
     Raises:
         DataError: no rows.
+        AgentError: the work asks for an optimiser that is not known here.
         DivergedError: the loss is NaN or infinite.
         PausedError: after the state was saved; the same call goes on from there.
     """
     if not rows:
         raise DataError("there is no row to train on. Add more text.")
-    optimizer = AdamW(placed.trained.values(), weight_decay)
+    optimizer = optimizer_for(work, placed.trained.values(), weight_decay)
     proximal = Proximal(placed.trained.values(), work.proximal_mu)
+    warmup, rows_each = warmup_of(work.warmup_steps, work.steps), rows_at_a_time(work)
     done = Done()
     if checkpoint is not None:
         done = checkpoint.load(_state(placed, optimizer), work.steps) or done
@@ -63,7 +64,7 @@ def train(
     # The batches that were trained on before are drawn again and passed over: that costs nothing.
     drawn = islice(batches(rows, work.batch, work.steps, work.seed), len(done.losses), None)
     for step, (ids, labels) in enumerate(drawn, start=len(done.losses) + 1):
-        loss = placed.backward_loss(ids, labels)
+        loss = _backward(placed, ids, labels, rows_each)
         done.losses.append(loss.total / loss.tokens)
         done.tokens += loss.tokens
         if not math.isfinite(done.losses[-1]):
@@ -72,7 +73,8 @@ def train(
                 "Lower local.lr."
             )
         proximal.add()
-        optimizer.step(_rate(step, work), GRADIENT_NORM)
+        factor = factor_of(step, work.steps, work.schedule, warmup)
+        optimizer.step(work.lr * factor, work.clip)
         trim_heap()
         done.seconds = earlier_s + time.monotonic() - began
         on_step(step, done.losses[-1])
@@ -90,18 +92,20 @@ def train(
     )
 
 
-def _state(placed: Placed, optimizer: AdamW) -> dict[str, torch.Tensor]:
+def _backward(placed: Placed, ids: torch.Tensor, labels: torch.Tensor, rows_each: int) -> Loss:
+    """Add the gradient of a batch's mean loss per token, some rows at a time."""
+    tokens = int((labels[:, 1:] != IGNORED).sum())
+    total = 0.0
+    for at in range(0, len(ids), rows_each):
+        part = slice(at, at + rows_each)
+        total += placed.backward_loss(ids[part], labels[part], tokens).total
+    return Loss(total, tokens)
+
+
+def _state(placed: Placed, optimizer: Optimizer) -> dict[str, torch.Tensor]:
     """Return all that a step changes, by name."""
     state: dict[str, torch.Tensor] = {}
-    pairs = zip(placed.trained.items(), optimizer.moments(), strict=True)
-    for (name, value), (first, second) in pairs:
-        state[f"value.{name}"], state[f"first.{name}"], state[f"second.{name}"] = (
-            value, first, second,
-        )  # fmt: skip
+    for (name, value), kept in zip(placed.trained.items(), optimizer.state(), strict=True):
+        state[f"value.{name}"] = value
+        state |= {f"{kind}.{name}": tensor for kind, tensor in kept.items()}
     return state
-
-
-def _rate(step: int, work: LocalWork) -> float:
-    """Rise over the first steps: AdamW's first ones follow the signs of single gradients."""
-    warmup = min(_WARMUP_STEPS, work.steps // 4)
-    return work.lr * min(1.0, step / (warmup + 1))

@@ -154,6 +154,9 @@ class JobRun:
             seq_len=local.seq_len,
             min_seq_len=local.min_seq_len,
             prompt_tokens=file.prompt.tokens if "prompt" in file.method else 0,
+            optimizer=local.optimizer,
+            momentum=local.momentum,
+            accumulate=local.accumulate,
         )
 
     def task_name(self, round_: int, device: str) -> str:

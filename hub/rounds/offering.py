@@ -81,13 +81,20 @@ class Offering:
             return
         self._offered[member.device] = (task + device.session, now + pause, pause)
         training = member.kind == "train"
+        local = self._run.file.local
         work = LocalWork(
             steps=member.steps,
             batch=member.batch,
             seq_len=member.seq_len,
-            optimizer=self._run.file.local.optimizer,
+            optimizer=local.optimizer,
             lr=self._run.lr(member.role),
             seed=self._run.spec.seed * 1_000_003 + action.round,
+            momentum=local.momentum,
+            weight_decay=local.weight_decay,
+            schedule=local.schedule,
+            warmup_steps=local.warmup_steps,
+            clip=local.clip,
+            accumulate=local.accumulate,
             proximal_mu=self._run.strategy.local.proximal_mu,
         )
         self._run.desk.command(

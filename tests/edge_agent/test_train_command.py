@@ -152,10 +152,12 @@ def test_the_result_is_one_document_and_peft_confirms_it(
 
 
 def test_a_person_is_told_the_result_in_lines(train: Train, words: list[str]) -> None:
-    done = train(*words, "--role", "prompt", "--prompt-tokens", "4")
+    sgd = ["--optimizer", "sgd", "--momentum", "0.9", "--batch", "2", "--accumulate", "2"]
+    done = train(*words, "--role", "prompt", "--prompt-tokens", "4", *sgd, "--schedule", "linear")
     assert done.returncode == 0, done.stderr
     for said in (
         "takes prompt",
+        "(2 x 64 tokens, 1 at a time)",
         "held-out loss before: ",
         "3 steps, loss ",
         "peak memory ",
@@ -260,6 +262,10 @@ def refusal(*words: str) -> str:
         ("--prompt-kind", "hard", "allowed are soft and prefix"),
         ("--lr", "0", "--lr is 0.0; must be above 0"),
         ("--lr", "nan", "--lr is nan"),
+        ("--optimizer", "adam", "--optimizer is 'adam'; allowed are adamw and sgd."),
+        ("--momentum", "0.9", "--momentum is 0.9; only --optimizer sgd has one."),
+        ("--momentum", "1", "--momentum is 1.0; must be from 0 to 0.999."),
+        ("--schedule", "step", "--schedule is 'step'; allowed are constant, linear and cosine."),
         ("--min-rank", "9", "--min-rank is 9; at most --rank (4)"),
         ("--min-seq-len", "65", "--min-seq-len is 65; at most --seq-len (64)"),
         ("--memory", "much", "700MB"),

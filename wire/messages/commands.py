@@ -1,6 +1,6 @@
 """What the hub tells one device. A command names the session it is meant for."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -18,6 +18,12 @@ class LocalWork(msgspec.Struct, frozen=True, kw_only=True):
     optimizer: str
     lr: float
     seed: int
+    momentum: float = 0.0  # of sgd
+    weight_decay: float | None = None  # None: the role's own
+    schedule: str = "constant"  # of the learning rate: constant, linear, cosine
+    warmup_steps: Annotated[int, msgspec.Meta(ge=0)] | None = None  # None: the device's own
+    clip: float | None = 1.0  # of all gradients' norm; None: off
+    accumulate: Annotated[int, msgspec.Meta(ge=1)] = 1  # parts that a step's batch goes through in
     proximal_mu: float = 0.0  # FedProx: mu times the distance to the start is added to a gradient
 
 

@@ -44,6 +44,9 @@ class JobKnobs(msgspec.Struct, frozen=True, kw_only=True):
     min_seq_len: int
     prompt_tokens: int = 0
     cores: bool = False  # whether cores may be trained: who combines the updates must know them
+    optimizer: Word = "adamw"
+    momentum: float = 0.0
+    accumulate: Annotated[int, msgspec.Meta(ge=1)] = 1
 
 
 class RungPlan(msgspec.Struct, frozen=True, kw_only=True):

@@ -196,9 +196,11 @@ class BlockwisePlaced:
         with self._bare(variant == "base"):
             return self._passes.evaluate(ids, labels, prompt)
 
-    def backward_loss(self, ids: torch.Tensor, labels: torch.Tensor) -> Loss:
+    def backward_loss(
+        self, ids: torch.Tensor, labels: torch.Tensor, tokens: int | None = None
+    ) -> Loss:
         """Add the gradient of a batch's mean loss per token."""
-        return self._passes.backward(ids, labels, self._prompt)
+        return self._passes.backward(ids, labels, self._prompt, tokens)
 
     def update(self) -> dict[str, NDArray[np.float32]]:
         """Return the difference to the start, by names on the wire.

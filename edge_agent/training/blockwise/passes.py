@@ -6,6 +6,7 @@ block is gone through once only, since its backward pass comes next.
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 
@@ -13,6 +14,22 @@ from edge_agent.training.blockwise.architecture import DecoderBlock, Ends, LossH
 from edge_agent.training.blockwise.operations import begin_backward
 from edge_agent.training.contract import Loss
 from edge_agent.training.tokens import IGNORED
+
+
+class _Aim(NamedTuple):
+    """What a batch's states are to predict.
+
+    Attributes:
+        rows: sequences.
+        places: (n,) states of the last block that predict a token.
+        wanted: (n,) those tokens.
+        tokens: that the loss's mean is over.
+    """
+
+    rows: int
+    places: torch.Tensor
+    wanted: torch.Tensor
+    tokens: int
 
 
 class Passes:
@@ -61,9 +78,20 @@ class Passes:
         return Loss(total, len(wanted))
 
     def backward(
-        self, ids: torch.Tensor, labels: torch.Tensor, prompt: torch.Tensor | None
+        self,
+        ids: torch.Tensor,
+        labels: torch.Tensor,
+        prompt: torch.Tensor | None,
+        tokens: int | None = None,
     ) -> Loss:
-        """Add the gradient of a batch's mean loss per token to whatever requires one."""
+        """Add the gradient of a batch's mean loss per token to whatever requires one.
+
+        Args:
+            ids, labels, prompt: as for `evaluate`.
+            tokens: that the mean is over, where these rows are part of a larger batch.
+        """
+        places, wanted = self._predicting(labels, prompt)
+        aim = _Aim(len(ids), places, wanted, tokens or len(wanted))
         with torch.enable_grad():
             first = self._ends.enter(ids, prompt)
         inputs: list[torch.Tensor] = []
@@ -73,7 +101,7 @@ class Passes:
                 self._ahead(index + 1)
                 inputs.append(x)
                 x = _sum(block(x, len(ids)))
-        loss, gradient = self._last(x, first, labels, len(ids), prompt)
+        loss, gradient = self._last(x, first, aim)
         del x  # the last block's input is done with
         for index in range(len(inputs) - 1, -1, -1):
             self._ahead(index - 1)
@@ -83,24 +111,22 @@ class Passes:
         return loss
 
     def _last(
-        self,
-        x: torch.Tensor,
-        first: torch.Tensor,
-        labels: torch.Tensor,
-        rows: int,
-        prompt: torch.Tensor | None,
+        self, x: torch.Tensor, first: torch.Tensor, aim: _Aim
     ) -> tuple[Loss, torch.Tensor | None]:
         """Go through the last block and the head, both ways."""
-        places, wanted = self._predicting(labels, prompt)
         leaf = x.detach().requires_grad_(self._passes_on(len(self._blocks) - 1, first))
         with torch.enable_grad():
-            states = self._ends.leave(_sum(self._blocks[-1](leaf, rows)), rows, places)
-        total, gradient = self._head.loss(states.detach(), wanted, with_gradient=True)
+            whole = _sum(self._blocks[-1](leaf, aim.rows))
+            states = self._ends.leave(whole, aim.rows, aim.places)
+            del whole
+        total, gradient = self._head.loss(states.detach(), aim.wanted, with_gradient=True)
         if states.requires_grad and gradient is not None:
+            if aim.tokens != len(aim.wanted):
+                gradient.mul_(len(aim.wanted) / aim.tokens)
             root = begin_backward(states, gradient)
             del states, gradient  # what the graph needs of them goes as it is used
             root.backward()  # type: ignore[no-untyped-call]
-        return Loss(total, len(wanted)), leaf.grad
+        return Loss(total, len(aim.wanted)), leaf.grad
 
     def _again(
         self,

@@ -61,7 +61,7 @@ def case(*, shape=SHAPE, rank=2, batch=3, seq_len=5, compute_bytes=2, local=Fals
     return Case(
         shape,
         msgspec.structs.replace(KNOBS, **knobs),
-        Sizes(rank, batch, seq_len),
+        Sizes(rank, batch, seq_len, knobs.get("accumulate", 1)),
         compute_bytes,
         local,
     )

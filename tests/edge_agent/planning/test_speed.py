@@ -114,3 +114,10 @@ def test_packed_weights_take_longer_than_plain_ones(rung):
 def test_going_through_the_blocks_twice_takes_longer_than_keeping_all():
     seconds = [step_seconds(case(), rung, MEASURED) for rung in ("infer", "resident", "streamed")]
     assert seconds == sorted(set(seconds))
+
+
+def test_a_batch_in_parts_takes_each_parts_time():
+    whole = step_seconds(case(batch=3), "streamed", MEASURED)
+    assert step_seconds(case(batch=6, accumulate=2), "streamed", MEASURED) == pytest.approx(
+        2 * whole
+    )

@@ -18,6 +18,8 @@ from tests.edge_agent.training.blockwise.families import save_model
 from wire.messages import JobKnobs
 from wire.shape import shape_of
 
+from . import small_llama
+
 ROWS, TOKENS, RANK = 2, 24, 4
 
 
@@ -75,3 +77,28 @@ def test_a_prompt_keeps_less_than_factors(tmp_path):
     prompt = kept_bytes(base, base.place(start, Trained(prompt=True)))
     # Both norms' outputs (2 x 32) and the MLP's product (48) of the shape in families.py.
     assert lora - prompt == ROWS * TOKENS * (2 * 32 + 48) * 4
+
+
+@pytest.mark.parametrize(
+    ("knobs", "moments"),
+    [({}, 2), ({"optimizer": "sgd", "momentum": 0.9}, 1), ({"optimizer": "sgd"}, 0)],
+)
+def test_the_adapter_is_held_with_what_the_optimiser_keeps(knobs, moments):
+    # Two of four ranks are trained, 704 numbers each in both blocks; the rest is in bfloat16.
+    expected = 704 * 2 + 704 * (1 + moments) * 4 + 8 * 4
+    assert streamed.streamed_terms(small_llama.case(**knobs), "streamed")["adapter"] == expected
+
+
+def test_a_batch_in_parts_takes_one_parts_memory_and_the_gradients_of_those_before():
+    whole = streamed.streamed_terms(small_llama.case(batch=8), "streamed")
+    parts = streamed.streamed_terms(small_llama.case(batch=16, accumulate=2), "streamed")
+    assert parts["heap"] == whole["heap"]
+    assert parts["gradients"] == 704 * 2  # of every factor, in bfloat16
+    # Where all blocks' inputs are there, the gradients of all blocks now are, too.
+    assert 0 <= sum(parts.values()) - sum(whole.values()) <= 704 * 2
+
+
+def test_a_batch_in_parts_passes_more_often():
+    assert small_llama.case(batch=16, accumulate=2).passes == 2
+    assert small_llama.case(batch=5, accumulate=4).passes == 3  # 2, 2 and 1
+    assert small_llama.case(batch=5).passes == 1

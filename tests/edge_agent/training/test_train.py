@@ -5,6 +5,7 @@ import torch
 
 from edge_agent.errors import DataError
 from edge_agent.training.bases import open_base
+from edge_agent.training.blockwise.base import BlockwisePlaced
 from edge_agent.training.checkpoint import Checkpoint
 from edge_agent.training.contract import Trained
 from edge_agent.training.data import Example
@@ -164,6 +165,69 @@ def test_a_state_is_kept_now_and_then_and_survives_whatever_ends_the_process(
     assert [step for step, _ in steps] == [2, 3, 4, 5]
     update = placed.update()
     assert all((expected[name] == update[name]).all() for name in expected)
+
+
+@pytest.mark.parametrize("rung", ["resident", "streamed"])
+def test_a_batch_in_parts_is_the_same_step(run, rung):
+    """Rows of unequal length, so that a mean of means would differ from the mean."""
+    examples = [Example("why?", "the river " * n) for n in (1, 2, 3)] + EXAMPLES
+    whole, parts = (
+        run(work(steps=3, batch=5, accumulate=n), examples=examples, rung=rung) for n in (1, 3)
+    )
+    assert parts[0].tokens == whole[0].tokens
+    assert parts[0].loss_last == pytest.approx(whole[0].loss_last, abs=1e-3)
+    first, second = whole[2].update(), parts[2].update()
+    assert all(abs(first[name] - second[name]).max() < 1e-3 for name in first)
+
+
+def test_parts_are_no_larger_than_they_may_be(run, monkeypatch):
+    seen = []
+    placed_loss = BlockwisePlaced.backward_loss
+
+    def backward_loss(self, ids, labels, *rest):
+        seen.append(len(ids))
+        return placed_loss(self, ids, labels, *rest)
+
+    monkeypatch.setattr(BlockwisePlaced, "backward_loss", backward_loss)
+    run(work(steps=2, batch=5, accumulate=2))
+    assert seen == [3, 2, 3, 2]
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sgd_learns_and_goes_on_where_it_was_paused(run, tmp_path, one_thread, momentum):
+    local = work(steps=6, optimizer="sgd", lr=0.5, momentum=momentum, schedule="cosine", clip=None)
+    metrics, told, placed = run(local)
+    expected = placed.update()
+    assert metrics.loss_last < metrics.loss_first - 0.05
+    state = Checkpoint(tmp_path / "state.safetensors", "task")
+    asked = iter([False, False, False, True])
+    with pytest.raises(PausedError):
+        run(local, checkpoint=state, pause_asked=lambda: next(asked))
+    _, steps, placed = run(local, checkpoint=state)
+    assert steps == told[2:]
+    update = placed.update()
+    assert all((expected[name] == update[name]).all() for name in expected)
+
+
+def test_the_state_of_one_optimiser_is_not_anothers(run, tmp_path):
+    state = Checkpoint(tmp_path / "state.safetensors", "task")
+    asked = iter([False, False, True])
+    with pytest.raises(PausedError):
+        run(work(), checkpoint=state, pause_asked=lambda: next(asked))
+    _, steps, _ = run(work(optimizer="sgd", momentum=0.9), checkpoint=state)
+    assert steps[0][0] == 1  # begun anew: what is in the file is passed over
+
+
+def test_a_falling_rate_moves_less_in_the_end(run):
+    """With SGD on all but the same gradients, a line halves the way of a constant rate."""
+    settings = {"steps": 4, "optimizer": "sgd", "lr": 1e-6, "warmup_steps": 0, "clip": None}
+    constant, linear = (
+        run(work(schedule=name, **settings), Trained(prompt=True))[2].update()["prompt"]
+        for name in ("constant", "linear")
+    )
+    # 4 rates of 1, against 1 + 3/4 + 2/4 + 1/4 = 2.5.
+    ratio = float((constant * linear).sum() / (constant * constant).sum())
+    assert ratio == pytest.approx(2.5 / 4, rel=0.15)
 
 
 def test_a_pause_that_was_asked_for_before_the_first_step_needs_no_state(run, tmp_path):

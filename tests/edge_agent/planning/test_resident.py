@@ -1,0 +1,28 @@
+"""Memory of the resident rungs for a small Llama: what an optimiser keeps, what parts save."""
+
+import pytest
+
+from edge_agent.planning.resident import resident_terms
+
+from .small_llama import case
+
+RUNGS = ("resident", "checkpointed")
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+@pytest.mark.parametrize(
+    ("knobs", "moments"),
+    [({}, 2), ({"optimizer": "sgd", "momentum": 0.9}, 1), ({"optimizer": "sgd"}, 0)],
+)
+def test_a_number_is_held_with_its_gradient_and_what_the_optimiser_keeps(rung, knobs, moments):
+    # Two of four ranks are trained, 704 numbers each in both blocks; one prompt token of width 8.
+    expected = 704 * (2 + moments) * 4 + 704 * 4 + 8 * 4
+    assert resident_terms(case(batch=64, **knobs), rung)["adapter"] == expected
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_a_batch_in_parts_takes_the_memory_of_one_part(rung):
+    parts = resident_terms(case(batch=64, accumulate=4), rung)
+    assert parts == resident_terms(case(batch=16), rung)
+    uneven = resident_terms(case(batch=10, accumulate=4), rung)
+    assert uneven == resident_terms(case(batch=3), rung)
