@@ -63,6 +63,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True, tag="work"):
     work: LocalWork | None = None  # None: evaluate only
     variants: list[str] = []
     checkpoint: str | None = None  # file that the training state is kept in, and taken up from
+    control: str | None = None  # files of the control variates that `work` names: all devices' mean
+    own_control: str | None = None  # and this device's own
 
 
 class Pause(msgspec.Struct, frozen=True, kw_only=True, tag="pause"):

@@ -10,7 +10,7 @@ from edge_agent.gather import Gathered
 from edge_agent.planning.counts import rows_at_a_time
 from edge_agent.protocol import Work
 from edge_agent.task_run import TaskRun
-from wire.messages import LocalWork, Result, RungPlan
+from wire.messages import BlobRef, LocalWork, Result, RungPlan
 
 if TYPE_CHECKING:
     from edge_agent.agent import Supervisor
@@ -51,7 +51,13 @@ def work_of(agent: "Supervisor", task: TaskRun, base: Path, adapter: Gathered) -
         work=local,
         variants=[] if task.evaluations else offer.variants,
         checkpoint=str(agent.folder / STATE_FILE),
+        control=_file(agent, offer.work.control) if offer.work else None,
+        own_control=_file(agent, offer.work.own_control) if offer.work else None,
     )
+
+
+def _file(agent: "Supervisor", reference: BlobRef | None) -> str | None:
+    return str(agent.blobs.path(reference.sha256)) if reference is not None else None
 
 
 def _local(work: LocalWork | None, line: RungPlan) -> LocalWork | None:

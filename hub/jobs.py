@@ -14,7 +14,7 @@ from hub.aggregation.contract import Strategy
 from hub.aggregation.rules import product_rule, product_rules
 from hub.aggregation.strategies import catalogue as strategies
 from hub.aggregation.strategies import configured, defaults
-from hub.errors import ConfigError
+from hub.errors import ConfigError, shown
 from hub.yaml_file import one_of, parse_yaml
 from wire.codecs import CODEC_NAMES
 from wire.errors import MalformedError
@@ -42,7 +42,7 @@ def _one_of(path: str, value: str, names: Collection[str]) -> None:
 
 
 def _fixed_rules() -> str:
-    """Return the rules that keep a basis, as a part of a sentence."""
+    """Return the rules that keep a basis, as a part of a list; none is none."""
     names = [name for name, rule in product_rules().items() if rule.basis == "fixed"]
     return f"rule {one_of(names)}, " if names else ""
 
@@ -184,15 +184,38 @@ class JobFile(_Part, frozen=True, kw_only=True):
                     "null",
                     message=f"server.{key} means nothing to strategy {self.strategy}; {has}.",
                 )
-        turns = "lora" in self.method and product_rule(self.rule).basis == "turning"
-        if self.chosen_strategy().basis == "fixed" and turns:
-            raise ConfigError(
-                "strategy",
-                self.strategy,
-                "a strategy that takes sums alone",
-                message=f"strategy {self.strategy} needs a fixed basis; rule {self.rule} turns it "
-                f"each round. Use strategy fedavgm, {_fixed_rules()}or method prompt.",
-            )
+        self._check_basis()
+        terms = self.chosen_strategy().local
+        for key, wanted in terms.needs.items():
+            value = getattr(self.local, key)
+            if value != wanted:
+                raise ConfigError(
+                    f"local.{key}",
+                    value,
+                    shown(wanted),
+                    message=f"local.{key} is {shown(value)}; strategy {self.strategy} needs "
+                    f"{shown(wanted)}: {terms.why}.",
+                )
+
+    def _check_basis(self) -> None:
+        strategy = self.chosen_strategy()
+        if strategy.basis == "any" or "lora" not in self.method:
+            return
+        nearest = "fednova" if strategy.local.control is not None else "fedavgm"
+        if product_rule(self.rule).basis == "turning":
+            why = f"needs a fixed basis; rule {self.rule} turns it each round"
+            instead = f"strategy {nearest}, {_fixed_rules()}or method prompt"
+        elif strategy.local.control is not None:
+            why = "keeps control variates of prompts alone"
+            instead = f"strategy {nearest}, or method prompt"
+        else:
+            return
+        raise ConfigError(
+            "strategy",
+            self.strategy,
+            instead,
+            message=f"strategy {self.strategy} {why}. Use {instead}.",
+        )
 
 
 def parse_job(text: str) -> JobFile:

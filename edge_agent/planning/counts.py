@@ -79,10 +79,10 @@ class Case:
 
     @property
     def moments(self) -> int:
-        """Numbers that the optimiser keeps for each number that is trained."""
+        """Numbers that optimiser and strategy keep for each number that is trained."""
         if self.knobs.optimizer == "sgd":
-            return 1 if self.knobs.momentum else 0
-        return 2  # AdamW's, and as many for one that is not known yet
+            return self.knobs.kept + (1 if self.knobs.momentum else 0)
+        return self.knobs.kept + 2  # AdamW's, and as many for one that is not known yet
 
     @property
     def row(self) -> int:

@@ -15,6 +15,7 @@ from edge_agent.roles.contract import Role
 from edge_agent.training.bases import kind_of, open_base
 from edge_agent.training.checkpoint import Checkpoint
 from edge_agent.training.contract import Base, Placed
+from edge_agent.training.control import Control
 from edge_agent.training.drawn import held_out_rows, training_rows
 from edge_agent.training.errors import PausedError
 from edge_agent.training.evaluate import evaluate
@@ -138,6 +139,7 @@ class Tasks:
             role.weight_decay,
             on_step,
             checkpoint=_checkpoint(work),
+            control=_control(work, placed),
             pause_asked=lambda: self._pause_asked(work.task),
         )
         return TrainMetrics(
@@ -172,6 +174,13 @@ def _role(work: Work) -> Role:
     if work.work is not None:
         check_words(work.work)
     return role
+
+
+def _control(work: Work, placed: Placed) -> Control | None:
+    if work.control is None and work.own_control is None:
+        return None
+    own = Path(work.own_control) if work.own_control is not None else None
+    return Control(placed.trained, Path(work.control) if work.control is not None else None, own)
 
 
 def _checkpoint(work: Work) -> Checkpoint | None:

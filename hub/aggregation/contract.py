@@ -6,7 +6,7 @@ registries find it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol
 
@@ -177,11 +177,36 @@ class EntryStep(Protocol):
         """
 
 
+class ControlRule(Protocol):
+    """How a device's control variate follows from its update."""
+
+    def after(
+        self, own: Array64, common: Array64, difference: Array64, steps: int, lr: float
+    ) -> Array64:
+        """Return a device's control variate after a round.
+
+        Args:
+            own: its control variate before.
+            common: the mean of all devices', with which it trained.
+            difference: its update of the tensor.
+            steps: of its local optimiser.
+            lr: of those.
+        """
+
+
 @dataclass(frozen=True)
 class LocalTerms:
     """What a strategy asks of the devices' training."""
 
     proximal_mu: float = 0.0  # pull towards the start: μ (value - start) is added to a gradient
+    control: ControlRule | None = None  # common - own control variate is added to a gradient
+    needs: Mapping[str, object] = field(default_factory=dict)  # values of keys under ``local``
+    why: str = ""  # it needs those
+
+    @property
+    def kept(self) -> int:
+        """How many numbers a device keeps for each number that it trains."""
+        return int(self.proximal_mu > 0) + int(self.control is not None)
 
 
 class Strategy(Protocol):

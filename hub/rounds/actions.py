@@ -44,6 +44,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     round: int
     member: Member
     start: str  # sha256 of the manifest of the adapter it works on
+    state: str | None = None  # sha256 of what the strategy keeps with it
     deadline_ts: float
 
 

@@ -10,7 +10,8 @@ from hub.aggregation.rules import factor_rule, product_rule
 from hub.rounds import events
 from hub.rounds.actions import Combine
 from hub.rounds.adapters import Adapters
-from hub.rounds.server_state import ServerSteps
+from hub.rounds.controls import Controls, advance
+from hub.rounds.server_state import ServerSteps, read_state
 from hub.rounds.state import Update
 from wire.blobs import BlobStore
 
@@ -60,11 +61,22 @@ def combine_round(
         for update, weight in zip(updates, weights, strict=True):
             contributions.append(_contribution(blobs, adapters, action, update, weight))
             record[f"weight.{update.device}"] = weight
+    controls = None
+    if strategy.local.control is not None:
+        before = read_state(blobs, action.state).controls if action.state else Controls(None, {})
+        files = {one.device: one.update for one in contributions}
+        fresh = [
+            (trained(one, action.round), files[one.device])
+            for one in action.updates
+            if not one.staleness(action.round)
+        ]
+        shapes = start.manifest.expected_prompt()
+        controls = advance(blobs, shapes, before, fresh, strategy.local.control)
     product = product_rule(rule)
     steps = ServerSteps(blobs, strategy.server, product.basis)
     with (
         combine(start, contributions, product, factor_rule("mean")) as combined,
-        steps.step(start, combined, shares, action.state) as stepped,
+        steps.step(start, combined, shares, action.state, controls) as stepped,
     ):
         manifest = adapters.advance(action.start, start, stepped.combined, action.round, codec)
     return events.Combined(

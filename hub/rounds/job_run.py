@@ -157,6 +157,7 @@ class JobRun:
             optimizer=local.optimizer,
             momentum=local.momentum,
             accumulate=local.accumulate,
+            kept=self.strategy.local.kept,
         )
 
     def task_name(self, round_: int, device: str) -> str:
@@ -180,6 +181,7 @@ class JobRun:
             staleness=update.staleness(round_),
             steps=update.steps,
             lr=self.lr(update.role),
+            momentum=self.file.local.momentum,
         )
 
     def broadcast(self, adapter: str) -> None:

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from hub.rounds import actions
-from wire.messages import Cancel, LocalWork, Offer, RoundAnnounce, encode
+from hub.rounds.server_state import read_state
+from wire.messages import BlobRef, Cancel, LocalWork, Offer, RoundAnnounce, encode
 
 if TYPE_CHECKING:
     from hub.rounds.job_run import JobRun
@@ -82,6 +83,7 @@ class Offering:
         self._offered[member.device] = (task + device.session, now + pause, pause)
         training = member.kind == "train"
         local = self._run.file.local
+        common, own = self._controls(action.state, member.device) if training else (None, None)
         work = LocalWork(
             steps=member.steps,
             batch=member.batch,
@@ -96,6 +98,8 @@ class Offering:
             clip=local.clip,
             accumulate=local.accumulate,
             proximal_mu=self._run.strategy.local.proximal_mu,
+            control=common,
+            own_control=own,
         )
         self._run.desk.command(
             member.device,
@@ -121,6 +125,19 @@ class Offering:
             # by then it was repeated.
             expiry_s=int(LAST_RESEND_S),
         )
+
+    def _controls(self, state: str | None, device: str) -> tuple[BlobRef | None, BlobRef | None]:
+        """Return the control variates that a device trains with: all devices' mean, its own."""
+        if state is None or self._run.strategy.local.control is None:
+            return None, None
+        blobs = self._run.desk.blobs
+        controls = read_state(blobs, state).controls
+
+        def reference(sha256: str | None) -> BlobRef | None:
+            size = blobs.size(sha256) if sha256 is not None else None
+            return BlobRef(sha256=sha256, size_bytes=size) if sha256 and size else None
+
+        return reference(controls.common), reference(controls.own.get(device))
 
     def cancel(self, action: actions.CancelTask) -> None:
         """Tell a session, once, that a task is not wanted any more."""

@@ -28,6 +28,7 @@ from hub.aggregation.contract import (
 )
 from hub.aggregation.layers import Layers
 from hub.aggregation.server_step import slots_of, step_product, step_tensor, velocity_rank
+from hub.rounds.controls import Controls
 from hub.rounds.spool import Spool
 from wire.blobs import BlobStore
 from wire.codecs import by_name
@@ -40,9 +41,22 @@ Basis = Literal["turning", "fixed"]
 
 
 class ServerState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The blobs of a state: of each part, what is kept of its tensors."""
+    """The blobs of a state, by their sha256: of each part, what is kept of its tensors."""
 
-    parts: dict[Literal["lora", "prompt"], str] = {}  # sha256 of packed sets
+    parts: dict[Literal["lora", "prompt"], str] = {}
+    control: str | None = None  # the mean of the devices' control variates
+    own_controls: dict[str, str] = {}  # by device
+
+    @property
+    def controls(self) -> Controls:
+        """The control variates."""
+        return Controls(self.control, self.own_controls)
+
+    @property
+    def blobs(self) -> set[str]:
+        """Of all that it names."""
+        found = {*self.parts.values(), *self.own_controls.values()}
+        return found if self.control is None else {*found, self.control}
 
     def encode(self) -> bytes:
         """Return the state as JSON; the same state gives the same bytes."""
@@ -78,6 +92,7 @@ class ServerSteps:
         combined: Combined,
         shares: Mapping[Kind, float],
         before: str | None,
+        controls: Controls | None = None,
     ) -> Iterator[Stepped]:
         """Give the tensors after a round's step, as long as the context lasts.
 
@@ -86,6 +101,7 @@ class ServerSteps:
             combined: the mean of the devices.
             shares: the sum of the updates' weights, of each part that was trained.
             before: sha256 of the state that goes with ``start``, None if there is none.
+            controls: the control variates after the round; None: those before it.
 
         Raises:
             AggregationError: the strategy needs a fixed basis, and the rule's turns.
@@ -107,8 +123,10 @@ class ServerSteps:
                 lora = work.run(lora, parts)
             if prompt is not None and start.prompt is not None and self._moves(shares["prompt"]):
                 prompt = self._step_prompt(start, prompt, shares["prompt"], parts)
-            state = self._store.put(ServerState(parts=parts).encode()) if parts else None
-            yield Stepped(Combined(lora=lora, prompt=prompt), state)
+            after = controls or old.controls
+            state = ServerState(parts=parts, control=after.common, own_controls=dict(after.own))
+            kept = self._store.put(state.encode()) if state.blobs else None
+            yield Stepped(Combined(lora=lora, prompt=prompt), kept)
 
     def _moves(self, share: float) -> bool:
         """Whether anything is to be done to a mean."""
@@ -225,7 +243,7 @@ def state_blobs(store: BlobStore, sha256: str) -> set[str]:
     """Return the digests of all blobs of a state; of one that is gone, its own."""
     if store.path(sha256) is None:
         return {sha256}
-    return {sha256, *read_state(store, sha256).parts.values()}
+    return {sha256, *read_state(store, sha256).blobs}
 
 
 def _known(

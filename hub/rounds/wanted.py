@@ -99,6 +99,7 @@ def _offers(record: RoundRecord) -> Iterator[Offer]:
                 round=record.round,
                 member=one.member,
                 start=record.start,
+                state=record.start_state,
                 deadline_ts=record.deadline or 0.0,
             )
 

@@ -5,6 +5,7 @@ import pytest
 from hub.aggregation.strategies.fedadam import FedAdam
 from hub.aggregation.strategies.fedavg import FedAvg
 from hub.aggregation.strategies.fedavgm import FedAvgM
+from hub.aggregation.strategies.scaffold import Scaffold
 from hub.errors import ConfigError
 from hub.jobs import JobFile, parse_job
 from hub.yaml_file import MAX_FILE_BYTES, decode_text, read_text
@@ -71,6 +72,9 @@ def test_a_strategy_is_set_by_the_job() -> None:
     assert parse_job(MINIMAL).chosen_strategy() == FedAvg()
     prompts = parse_job(MINIMAL + "method: prompt\nstrategy: fedadam\nserver: {beta2: 0.5}\n")
     assert prompts.chosen_strategy() == FedAdam(beta2=0.5)
+    plain = "local: {optimizer: sgd, clip: null, warmup_steps: 0}\n"
+    corrected = parse_job(MINIMAL + "method: prompt\nstrategy: scaffold\n" + plain)
+    assert corrected.chosen_strategy() == Scaffold()
 
 
 BAD = [
@@ -96,6 +100,31 @@ BAD = [
     ),
     ("method: lora+prompt\nstrategy: fedyogi", "strategy", "or method prompt."),
     ("method: prompt\nstrategy: fedyogi\nserver: {tau: 0}", "server.tau", "above 0 to 10"),
+    (
+        "strategy: scaffold",
+        "strategy",
+        "scaffold needs a fixed basis; rule stack_svd turns it each round. Use strategy fednova, ",
+    ),
+    (
+        "method: prompt\nstrategy: scaffold",
+        "local.optimizer",
+        "is 'adamw'; strategy scaffold needs 'sgd': its control variates",
+    ),
+    (
+        "method: prompt\nstrategy: scaffold\nlocal: {optimizer: sgd, clip: null, momentum: 0.5}",
+        "local.momentum",
+        "is 0.5; strategy scaffold needs 0.0",
+    ),
+    (
+        "method: prompt\nstrategy: scaffold\nlocal: {optimizer: sgd, warmup_steps: 0}",
+        "local.clip",
+        "is 1.0; strategy scaffold needs null",
+    ),
+    (
+        "strategy: fednova\nserver: {mu: 0.1}",
+        "local.optimizer",
+        "is 'adamw'; strategy fednova needs 'sgd': it reckons",
+    ),
     ("server: {rate: 1}", "server.rate", "Allowed here: server.lr"),
     ("rule: krum", "rule", "allowed is stack_svd"),
     ("codec: zip", "codec", "allowed is auto, bf16, entropy, int4, int8 or raw"),

@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hub.aggregation.strategies import catalogue
-from tests.system.honest_fleet import Fleet
+from tests.system.honest_fleet import Fleet, honest_update
 from tests.system.hub_process import HubProcess
 from tests.system.small_base import job_text
+from wire.tensors import PackedFile
 
 pytestmark = pytest.mark.broker
 
@@ -20,6 +22,10 @@ def job(base: Path, name: str, **changes: Any) -> tuple[str, dict[str, tuple[str
     """Return a job under a strategy, and who can take part in it."""
     fixed = catalogue()[name].basis == "fixed"
     method = "prompt" if fixed else "lora+prompt"
+    terms = catalogue()[name].local
+    if terms.needs:
+        local = {"steps": 20, "batch": 1, "seq_len": 32, "min_seq_len": 16, **terms.needs}
+        changes = {"local": local, **changes}
     settings = {"strategy": name, "cohort": {"min": 3, "max": 9}, "method": method, **changes}
     return job_text("j", base, **settings), PROMPTS if fixed else DEVICES
 
@@ -48,7 +54,7 @@ def test_two_rounds_go_on_exactly_after_a_kill(
     assert fleet.finish(hub, "j").summary.phase == "done"
     killed = outcome(hub)
     assert [round_ for round_, _, _ in killed] == [1, 2]
-    keeps = catalogue()[name].server is not None
+    keeps = catalogue()[name].server is not None or name == "scaffold"
     assert [state is not None for _, _, state in killed] == [keeps] * 2
     hub.stop()
     fleet.close()
@@ -65,3 +71,37 @@ def test_two_rounds_go_on_exactly_after_a_kill(
     finally:
         again.close()
         other.kill9()
+
+
+def test_a_device_gets_its_control_variate_and_the_mean(
+    hub: HubProcess, fleet: Fleet, base: Path
+) -> None:
+    """c_i is -Δ / (K η) after the first round: K = 20, η = 0.5."""
+    text, devices = job(base, "scaffold", prompt={"tokens": 4, "lr": 0.5}, codec="raw")
+    joined = fleet.join("j", **devices)
+    hub.submit(text)
+    sent = {}
+    for device in joined:
+        offer = device.await_offer(1)
+        assert offer.work is not None
+        assert (offer.work.control, offer.work.own_control) == (None, None)
+        fleet.work(device, offer)
+        sent[device.id] = read(honest_update(device, offer))
+    for device in joined:
+        offer = device.await_offer(2)
+        work = offer.work
+        assert work is not None
+        assert work.control is not None
+        assert work.own_control is not None
+        common = read(device.download(work.control.sha256, work.control.size_bytes))
+        own = read(device.download(work.own_control.sha256, work.own_control.size_bytes))
+        # bfloat16 keeps 8 bits.
+        np.testing.assert_allclose(own, -sent[device.id] / 10, rtol=2**-8)
+        np.testing.assert_allclose(common, -sum(sent.values()) / 30, rtol=2**-8, atol=1e-6)
+        fleet.work(device, offer)
+    assert fleet.finish(hub, "j").summary.phase == "done"
+
+
+def read(blob: bytes) -> Any:
+    with PackedFile.open(blob, {"prompt": (4, 16)}) as packed:
+        return packed.get("prompt")

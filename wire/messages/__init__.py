@@ -5,7 +5,7 @@ import pkgutil
 from functools import cache
 from typing import Any
 
-from wire.messages.commands import Cancel, LocalWork, Offer, Report
+from wire.messages.commands import BlobRef, Cancel, LocalWork, Offer, Report
 from wire.messages.contract import MAX_MESSAGE_BYTES, MAX_RETAINED_BYTES, Message, decode, encode
 from wire.messages.device import (
     DataSummary,
@@ -35,7 +35,7 @@ from wire.topics import Route
 
 __all__ = [
     "MAX_MESSAGE_BYTES", "MAX_RETAINED_BYTES", "Accepted", "AdapterRef", "BaseRef", "BlobFin",
-    "BlobGet", "BlobInfo", "BlobInit", "Cancel", "Credit", "DataSummary", "DeviceEvent",
+    "BlobGet", "BlobInfo", "BlobInit", "BlobRef", "Cancel", "Credit", "DataSummary", "DeviceEvent",
     "DeviceInfo", "DeviceState", "Evaluated", "Evaluation", "Hello", "HubState", "JobKnobs",
     "LocalWork", "Message", "ModelShape", "Offer", "Ranges", "Refused", "Reply", "Report",
     "Result", "RoundAnnounce", "RungPlan", "Take", "TaskPeak", "TaskProgress", "Telemetry",

@@ -47,6 +47,9 @@ class JobKnobs(msgspec.Struct, frozen=True, kw_only=True):
     optimizer: Word = "adamw"
     momentum: float = 0.0
     accumulate: Annotated[int, msgspec.Meta(ge=1)] = 1
+    kept: Annotated[int, msgspec.Meta(ge=0, le=16)] = (
+        0  # numbers for each trained one: a strategy's
+    )
 
 
 class RungPlan(msgspec.Struct, frozen=True, kw_only=True):

@@ -38,7 +38,10 @@ class FedNova:
     @property
     def local(self) -> LocalTerms:
         """The proximal term."""
-        return LocalTerms(proximal_mu=self.mu)
+        if not self.mu:
+            return LocalTerms()
+        why = "it reckons how far plain gradient steps with a proximal term reach"
+        return LocalTerms(proximal_mu=self.mu, needs={"optimizer": "sgd"}, why=why)
 
     def weights(self, updates: Sequence[Trained]) -> list[float]:
         """Return τ_eff pₖ / ‖aₖ‖₁ of each update, pₖ being FedAvg's weight."""

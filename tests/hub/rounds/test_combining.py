@@ -13,6 +13,7 @@ from hub.rounds.actions import Combine
 from hub.rounds.adapters import Adapters
 from hub.rounds.combining import SpoiledUpdateError, combine_round
 from hub.rounds.events import Combined
+from hub.rounds.server_state import read_state
 from hub.rounds.state import Update
 from wire.blobs import BlobStore
 from wire.codecs import by_name
@@ -78,7 +79,7 @@ class Job:
             rule="stack_svd",
             strategy=self.strategy,
             trained=lambda one, round_: Trained(
-                one.device, one.tokens, one.staleness(round_), steps=one.steps
+                one.device, one.tokens, one.staleness(round_), steps=one.steps, lr=0.5
             ),
             codec="raw",
         )
@@ -97,6 +98,20 @@ class Job:
         assert adapter.prompt is not None
         with PackedFile.open(adapter.prompt, adapter.manifest.expected_prompt()) as packed:
             return packed.get("prompt")[0]
+
+    @property
+    def controls(self) -> dict[str, list[float]]:
+        """Return each device's control variate, and their mean under no name."""
+        assert self.state is not None
+        controls = read_state(self.store, self.state).controls
+        assert controls.common is not None
+        found = {}
+        for device, sha256 in {**controls.own, "": controls.common}.items():
+            path = self.store.path(sha256)
+            assert path is not None
+            with PackedFile.open(path, {"prompt": (1, 3)}) as packed:
+                found[device] = packed.get("prompt")[0].tolist()
+        return found
 
     @property
     def product(self) -> np.ndarray:
@@ -214,6 +229,26 @@ def test_fedadam_steps_prompts(begin: Begin) -> None:
     job.play(job.update("a", {"prompt": [[0, 1, 0]]}))
     second = 0.5 * np.array([0.5, 0.5, -1]) / (np.sqrt([1.25, 0.75, 4.25]) + 1)
     np.testing.assert_allclose(job.prompt - start, first + second, atol=1e-6)
+
+
+def test_scaffold_keeps_a_control_variate_of_each_device(begin: Begin) -> None:
+    """K η = 1: c_i⁺ = c_i − c − Δ. Late updates move the prompt, but not these."""
+    job = begin("scaffold")
+    start = job.prompt
+    job.play(
+        job.update("a", {"prompt": [[-2, 0, 0]]}, steps=2),
+        job.update("b", {"prompt": [[0, -4, 0]]}, steps=2),
+    )
+    np.testing.assert_allclose(job.prompt - start, [-1, -2, 0], atol=1e-6)
+    assert job.controls == {"": [1, 2, 0], "a": [2, 0, 0], "b": [0, 4, 0]}
+    job.play(
+        job.update("a", {"prompt": [[-1, 1, -2]]}, steps=2),
+        job.update("b", {"prompt": [[5, 5, 5]]}, steps=2, late=3),
+    )
+    # Shares 2/3 and 1/3.
+    moved = [-1 + 1, -2 + 7 / 3, -4 / 3 + 5 / 3]
+    np.testing.assert_allclose(job.prompt - start, moved, atol=1e-6)
+    assert job.controls == {"": [1, 0.5, 1], "a": [2, -3, 2], "b": [0, 4, 0]}
 
 
 def test_a_round_that_is_combined_again_comes_out_the_same(begin: Begin) -> None:
