@@ -100,8 +100,9 @@ class Adapters:
             others: that are still to be gathered for the running task, or needed by it.
         """
         now = time.monotonic()
-        references = [*self._jobs.adapters(), *([current] if current else [])]
-        wanted = {one.sha256: (one.size_bytes, b"") for one in (*references, *others)}
+        references: list[AdapterRef | BlobRef] = [*self._jobs.adapters(), *others]
+        references += [current] if current else []
+        wanted = {one.sha256: (one.size_bytes, b"") for one in references}
         held: set[str] = set()
         for sha256 in list(wanted):
             manifest = self._manifest(sha256)

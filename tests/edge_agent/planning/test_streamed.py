@@ -81,7 +81,13 @@ def test_a_prompt_keeps_less_than_factors(tmp_path):
 
 @pytest.mark.parametrize(
     ("knobs", "moments"),
-    [({}, 2), ({"optimizer": "sgd", "momentum": 0.9}, 1), ({"optimizer": "sgd"}, 0)],
+    [
+        ({}, 2),
+        ({"optimizer": "sgd", "momentum": 0.9}, 1),
+        ({"optimizer": "sgd"}, 0),
+        ({"kept": 1}, 3),
+        ({"optimizer": "sgd", "kept": 1}, 1),
+    ],
 )
 def test_the_adapter_is_held_with_what_the_optimiser_keeps(knobs, moments):
     # Two of four ranks are trained, 704 numbers each in both blocks; the rest is in bfloat16.
