@@ -12,8 +12,8 @@ term μ (section 4) by d₁ = 1, d₂, ... in units of −η g:
     u₀ = 1,  uⱼ = ρ uⱼ₋₁ − η μ dⱼ,  dⱼ₊₁ = dⱼ + uⱼ;   ‖aₖ‖₁ = d₁ + ... + d_τₖ,
 
 τₖ for plain SGD, (τ − ρ(1 − ρ^τ)/(1 − ρ))/(1 − ρ) with momentum, (1 − (1 − ημ)^τ)/(ημ) with the
-proximal term. AdamW's steps are about as long as one another, whatever the gradient: they count as
-plain ones.
+proximal term. A schedule of the rate is the same for all, and nearly cancels. AdamW's steps are
+about as long as one another, whatever the gradient: they count as plain ones.
 """
 
 import math
