@@ -53,7 +53,7 @@ def aggregate(  # noqa: PLR0917  (options)
     from hub.offline.choice import offline_rule, outcome_rank
 
     chosen = offline_rule(rule)
-    width = outcome_rank(adapters, rank)
+    width = outcome_rank(adapters, chosen, rank)
     error = combine(adapters, numbers, chosen, width, out)
     if as_json:
         print_json({"rule": rule, "rank": width, "relative_error": error, "out": str(out)})

@@ -4,6 +4,7 @@ many layers there are, and memory not on how many folders."""
 import math
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -94,11 +95,12 @@ class _Aggregation:
         # its rank.
         room = max(self._rank, *(one.config.rank(target) for one in self._adapters))
         nothing = Factors(np.zeros((room, width), np.float32), np.zeros((out, room), np.float32))
-        made = self._rule.combine(nothing, self._updates(target)).leading(self._rank)
+        made = self._rule.combine(nothing, _Updates(self, target)).leading(self._rank)
         self._norms[target] = self._compare(target, made)
         return made
 
-    def _updates(self, target: str) -> Iterator[FactorsUpdate]:
+    def updates(self, target: str) -> Iterator[FactorsUpdate]:
+        """Yield a layer of each folder, read now."""
         for weight, adapter in zip(self._weights, self._adapters, strict=True):
             yield FactorsUpdate(weight, adapter.factors(target))
 
@@ -112,6 +114,17 @@ class _Aggregation:
         a, b = double(made)
         total.add(-b, a)
         return total.norm(), exact
+
+
+@dataclass(frozen=True)
+class _Updates:
+    """A layer of all folders, read anew whenever they are gone through."""
+
+    work: _Aggregation
+    target: str
+
+    def __iter__(self) -> Iterator[FactorsUpdate]:
+        return self.work.updates(self.target)
 
 
 def _check_alike(adapters: Sequence[LoraFolder]) -> None:

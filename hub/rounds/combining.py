@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hub.aggregation.combine import combine
-from hub.aggregation.contract import AggregationError, Contribution, Trained
+from hub.aggregation.contract import AggregationError, Contribution, ProductRule, Trained
 from hub.aggregation.rules import factor_rule, product_rule
 from hub.aggregation.strategies import by_name
 from hub.rounds.actions import Combine
@@ -48,7 +48,7 @@ def combine_round(
     ]
     weights = by_name(strategy).weights(trained)
     contributions = [
-        _contribution(blobs, adapters, action, update, weight)
+        _contribution(blobs, adapters, action, update, weight, product_rule(rule))
         for update, weight in zip(action.updates, weights, strict=True)
     ]
     with combine(start, contributions, product_rule(rule), factor_rule("mean")) as combined:
@@ -58,7 +58,12 @@ def combine_round(
 
 
 def _contribution(
-    blobs: BlobStore, adapters: Adapters, action: Combine, update: Update, weight: float
+    blobs: BlobStore,
+    adapters: Adapters,
+    action: Combine,
+    update: Update,
+    weight: float,
+    rule: ProductRule,
 ) -> Contribution:
     path = blobs.path(update.sha256)
     if path is None:
@@ -77,4 +82,5 @@ def _contribution(
         update=path,
         rank=update.rank,
         start=older,
+        trains=rule.trains(update.round),
     )

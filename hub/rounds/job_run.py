@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from hub.aggregation.contract import AggregationError
+from hub.aggregation.contract import AggregationError, ProductRule
+from hub.aggregation.rules import product_rule
 from hub.jobs import JobFile
 from hub.models import BaseModel
 from hub.rounds import actions, events
@@ -152,6 +153,7 @@ class JobRun:
             seq_len=local.seq_len,
             min_seq_len=local.min_seq_len,
             prompt_tokens=file.prompt.tokens if "prompt" in file.method else 0,
+            trains=self.rule.trains(1) if self.rule.trains(1) == self.rule.trains(2) else "either",
         )
 
     def task_name(self, round_: int, device: str) -> str:
@@ -162,6 +164,11 @@ class JobRun:
         """Return how messages name an adapter; None: it isn't here."""
         size = self.desk.blobs.size(sha256)
         return AdapterRef(sha256=sha256, size_bytes=size) if size else None
+
+    @property
+    def rule(self) -> ProductRule:
+        """How LoRA updates are combined, and what that asks of devices."""
+        return product_rule(self.file.rule)
 
     def lr(self, role: str) -> float:
         """Return the learning rate of a role."""

@@ -88,6 +88,8 @@ class Offering:
             optimizer=self._run.file.local.optimizer,
             lr=self._run.lr(member.role),
             seed=self._run.spec.seed * 1_000_003 + action.round,
+            trains=self._run.rule.trains(action.round) if member.role == "lora" else "both",
+            rest=self._run.rule.rest if member.role == "lora" else "frozen",
         )
         self._run.desk.command(
             member.device,

@@ -6,7 +6,7 @@ import msgspec
 
 from wire.messages.contract import Message
 from wire.messages.hub import AdapterRef
-from wire.messages.plan import Role
+from wire.messages.plan import Role, Word
 
 
 class LocalWork(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,6 +18,8 @@ class LocalWork(msgspec.Struct, frozen=True, kw_only=True):
     optimizer: str
     lr: float
     seed: int
+    trains: Word = "both"  # which LoRA factors: both, a or b; the others stay as they are
+    rest: Word = "frozen"  # the components behind the device's own, while it trains: or absent
 
 
 class Offer(Message, frozen=True, kw_only=True):

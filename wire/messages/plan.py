@@ -44,6 +44,7 @@ class JobKnobs(msgspec.Struct, frozen=True, kw_only=True):
     min_seq_len: int
     prompt_tokens: int = 0
     cores: bool = False  # whether cores may be trained: who combines the updates must know them
+    trains: Word = "both"  # which LoRA factors in a round: both, a, b, or either (a or b)
 
 
 class RungPlan(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,8 +18,16 @@ from typing import Literal
 
 import numpy as np
 
-from hub.aggregation.contract import AggregationError, Factors, FactorsUpdate, check_weight
+from hub.aggregation.contract import (
+    AggregationError,
+    Basis,
+    Factors,
+    FactorsUpdate,
+    check_factors,
+    check_weight,
+)
 from hub.aggregation.product_sum import Array64, ProductSum, double
+from wire.trained_factors import Rest, Trains
 
 
 class StackSvd:
@@ -27,6 +35,12 @@ class StackSvd:
 
     name = "stack_svd"
     space: Literal["product", "factor"] = "product"
+    rest: Rest = "frozen"
+    basis: Basis = "turned"
+
+    def trains(self, round_: int) -> Trains:  # noqa: ARG002 - in every round alike
+        """Return that both factors are trained."""
+        return "both"
 
     def combine(self, current: Factors, updates: Iterable[FactorsUpdate]) -> Factors:
         """Return the first R singular components of the mean: rows of A orthonormal, B = U S.
@@ -40,7 +54,7 @@ class StackSvd:
         mean = ProductSum(out=current.b.shape[0], width=current.a.shape[1])
         for update in updates:
             total += check_weight(update.weight)
-            _check(update, current)
+            check_factors(update, current)
             if update.start is None:
                 kept[update.delta.rank :] += update.weight
             else:
@@ -67,22 +81,3 @@ def _add(mean: ProductSum, update: FactorsUpdate, whole: tuple[Array64, Array64]
         # (b + d_b)(a + d_a) − b a, written so that nothing cancels.
         mean.add(weight * (b + d_b), d_a)
         mean.add(weight * d_b, a)
-
-
-def _check(update: FactorsUpdate, current: Factors) -> None:
-    """Raise `AggregationError` unless the update belongs to this layer."""
-    out, width = current.b.shape[0], current.a.shape[1]
-    rank = update.delta.rank
-    start = current if update.start is None else update.start
-    if update.delta.a.shape != (rank, width) or update.delta.b.shape != (out, rank):
-        raise AggregationError(
-            f"an update's factors have shapes {update.delta.a.shape} and {update.delta.b.shape}; "
-            f"this layer takes ({rank}, {width}) and ({out}, {rank})."
-        )
-    if not 0 < rank <= start.rank:
-        raise AggregationError(f"an update has rank {rank}; its start has {start.rank}.")
-    if start.a.shape[1] != width or start.b.shape[0] != out:
-        raise AggregationError(
-            f"an update started from a layer of {start.b.shape[0]} × {start.a.shape[1]}; "
-            f"this one has {out} × {width}."
-        )

@@ -32,6 +32,14 @@ def test_without_a_rank_it_is_the_adapters_highest(
     assert "rank 3, " in run("aggregate", *two, "--out", str(tmp_path / "again")).out
 
 
+def test_averaged_factors_are_far_from_the_mean_of_products(
+    run: Run, tmp_path: Path, two: list[str]
+) -> None:
+    ended = run("aggregate", *two, "--rule", "fedit", "--out", str(tmp_path / "out"), "--json")
+    assert ended.document["rank"] == 3
+    assert ended.document["relative_error"] > 0.1
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -41,6 +49,7 @@ def test_without_a_rank_it_is_the_adapters_highest(
         (("--weights", "a,b"), "allowed is 2 positive numbers"),
         (("--rule", "mean"), "--rule is 'mean'; allowed is"),
         (("--rank", "0"), "--rank"),
+        (("--rule", "hetlora", "--rank", "2"), "keeps the adapters' highest rank, 3"),
     ],
 )
 def test_options_that_are_wrong_exit_2(
