@@ -1,9 +1,10 @@
 """A round's updates, as they rest on disk, become the next adapter. Runs on a thread of its own."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from hub.aggregation.combine import combine
-from hub.aggregation.contract import AggregationError, Contribution, ProductRule, Trained
+from hub.aggregation.contract import AggregationError, Contribution, Trained
 from hub.aggregation.rules import factor_rule, product_rule
 from hub.aggregation.strategies import by_name
 from hub.rounds.actions import Combine
@@ -48,22 +49,22 @@ def combine_round(
     ]
     weights = by_name(strategy).weights(trained)
     contributions = [
-        _contribution(blobs, adapters, action, update, weight, product_rule(rule))
+        _contribution(blobs, adapters, action, update, weight)
         for update, weight in zip(action.updates, weights, strict=True)
     ]
-    with combine(start, contributions, product_rule(rule), factor_rule("mean")) as combined:
+    product = product_rule(rule)
+    contributions = [
+        replace(one, trains=product.trains(update.round))
+        for one, update in zip(contributions, action.updates, strict=True)
+    ]
+    with combine(start, contributions, product, factor_rule("mean")) as combined:
         manifest = adapters.advance(action.start, start, combined, action.round, codec)
     record = {f"weight.{u.device}": w for u, w in zip(action.updates, weights, strict=True)}
     return manifest, record
 
 
 def _contribution(
-    blobs: BlobStore,
-    adapters: Adapters,
-    action: Combine,
-    update: Update,
-    weight: float,
-    rule: ProductRule,
+    blobs: BlobStore, adapters: Adapters, action: Combine, update: Update, weight: float
 ) -> Contribution:
     path = blobs.path(update.sha256)
     if path is None:
@@ -82,5 +83,4 @@ def _contribution(
         update=path,
         rank=update.rank,
         start=older,
-        trains=rule.trains(update.round),
     )

@@ -74,7 +74,11 @@ BAD = [
     ("method: pretrain", "method", "allowed is"),
     ("method: yes", "method", "is 'yes'"),
     ("strategy: scaffold", "strategy", "allowed is fedavg"),
-    ("rule: krum", "rule", "allowed is fedit, flexlora, hetlora, raflora or stack_svd"),
+    (
+        "rule: krum",
+        "rule",
+        "allowed is alternate, fedit, fedsvd, flexlora, freeze_a, hetlora, raflora or stack_svd",
+    ),
     ("codec: zip", "codec", "allowed is auto, bf16, entropy, int4, int8 or raw"),
     ("prompt: {kind: prefix}", "prompt.kind", "allowed is soft"),
     ("prompt: {tokens: 0}", "prompt.tokens", "from 1 to"),

@@ -1,10 +1,11 @@
 """Every rule for two rounds, from the offer's words to the next adapter, without a broker between.
 
-The device's side is the worker's own (`edge_agent.training.task`), the hub's its own check, rule and
-packing. Two devices of ranks 4 and 2 train, one on a base in memory, the other one in its file.
+The device's side is the worker's own (`edge_agent.training.task`), the hub's its own check, rule
+and packing. Two devices of ranks 4 and 2 train, one on a base in memory, the other in its file.
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -199,3 +200,41 @@ def test_flexlora_averages_the_products(run) -> None:  # type: ignore[no-untyped
     # In order of weight: a device of low rank takes the leading ones.
     lengths = np.linalg.norm(end[f"{target}.lora_B"], axis=0)
     np.testing.assert_allclose(lengths, s[:RANK], rtol=1e-4)
+
+
+def test_freeze_a_trains_b_alone(run) -> None:  # type: ignore[no-untyped-def]
+    job = run("freeze_a")
+    first, second, third = (job.values(version) for version in range(3))
+    for name in first:
+        if name.endswith("lora_A"):
+            np.testing.assert_array_equal(first[name], third[name])
+        else:
+            assert not np.array_equal(second[name], third[name])
+    assert all(
+        name.endswith("lora_B") for held in job.updates for one in held.values() for name in one
+    )
+
+
+def test_fedsvd_keeps_the_mean_and_turns_a(run) -> None:  # type: ignore[no-untyped-def]
+    job = run("fedsvd")
+    start, end = job.values(1), job.values(2)
+    target = "model.layers.0.self_attn.q_proj"
+    a, b = start[f"{target}.lora_A"], start[f"{target}.lora_B"].astype(np.float64)
+    for device, (rank, _) in DEVICES.items():
+        assert list(job.updates[1][device]) == [n for n in sorted(start) if n.endswith("lora_B")]
+        b[:, :rank] += job.updates[1][device][f"{target}.lora_B"] / 2
+    np.testing.assert_allclose(
+        end[f"{target}.lora_B"].astype(np.float64) @ end[f"{target}.lora_A"], b @ a, atol=1e-6
+    )
+    turned = end[f"{target}.lora_A"]
+    np.testing.assert_allclose(turned @ turned.T, np.eye(RANK), atol=1e-5)
+
+
+def test_alternate_trains_b_and_then_a(run) -> None:  # type: ignore[no-untyped-def]
+    job = run("alternate")
+    versions = [job.values(version) for version in range(3)]
+    changed = [
+        {name[-1] for name in old if not np.array_equal(old[name], new[name])}
+        for old, new in pairwise(versions)
+    ]
+    assert changed == [{"B"}, {"A"}]

@@ -9,8 +9,8 @@ there were no others. The paper's devices have equal weights; here the strategy'
 Where all products are zero, the wₖ count alone.
 
 Left out is rank self-pruning: there a device's loss draws its last components to zero, and it gives
-them up. Ranks here follow from the device's memory, which pruning would leave unused, and a job with
-a seed repeats them.
+them up. Ranks here follow from the device's memory, which pruning would leave unused, and a job
+with a seed repeats them.
 
 A device that started from an older adapter adds its difference to the current one.
 """

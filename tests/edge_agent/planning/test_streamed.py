@@ -18,6 +18,8 @@ from tests.edge_agent.training.blockwise.families import save_model
 from wire.messages import JobKnobs
 from wire.shape import shape_of
 
+from .small_llama import case as counted
+
 ROWS, TOKENS, RANK = 2, 24, 4
 
 
@@ -75,3 +77,12 @@ def test_a_prompt_keeps_less_than_factors(tmp_path):
     prompt = kept_bytes(base, base.place(start, Trained(prompt=True)))
     # Both norms' outputs (2 x 32) and the MLP's product (48) of the shape in families.py.
     assert lora - prompt == ROWS * TOKENS * (2 * 32 + 48) * 4
+
+
+def test_a_factor_that_is_not_trained_needs_no_state():
+    # Rank 2 of 4 in bfloat16: the rest's 704 numbers and A's 320 in two bytes, B's 384 with two
+    # moments in four each, a prompt of 8 in four.
+    found = streamed.streamed_terms(counted(rank=2, trains="b"), "streamed")["adapter"]
+    assert found == 2 * 704 + 2 * 320 + 12 * 384 + 4 * 8
+    both = streamed.streamed_terms(counted(rank=2), "streamed")["adapter"]
+    assert both == 2 * 704 + 12 * 704 + 4 * 8
