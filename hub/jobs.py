@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from hub.aggregation.contract import Strategy
-from hub.aggregation.rules import product_rule, product_rules
+from hub.aggregation.rules import keeps_basis, product_rule, product_rules
 from hub.aggregation.strategies import catalogue as strategies
 from hub.aggregation.strategies import configured, defaults
 from hub.errors import ConfigError, shown
@@ -43,7 +43,7 @@ def _one_of(path: str, value: str, names: Collection[str]) -> None:
 
 def _fixed_rules() -> str:
     """Return the rules that keep a basis, as a part of a list; none is none."""
-    names = [name for name, rule in product_rules().items() if rule.basis == "fixed"]
+    names = [name for name, rule in product_rules().items() if keeps_basis(rule)]
     return f"rule {one_of(names)}, " if names else ""
 
 
@@ -201,13 +201,14 @@ class JobFile(_Part, frozen=True, kw_only=True):
         strategy = self.chosen_strategy()
         if strategy.basis == "any" or "lora" not in self.method:
             return
-        nearest = "fednova" if strategy.local.control is not None else "fedavgm"
-        if product_rule(self.rule).basis == "turning":
-            why = f"needs a fixed basis; rule {self.rule} turns it each round"
-            instead = f"strategy {nearest}, {_fixed_rules()}or method prompt"
-        elif strategy.local.control is not None:
+        rule = product_rule(self.rule)
+        if strategy.local.control is not None:
             why = "keeps control variates of prompts alone"
-            instead = f"strategy {nearest}, or method prompt"
+            instead = "strategy fednova, or method prompt"
+        elif not keeps_basis(rule):
+            does = "trains both factors" if rule.basis == "same" else "turns it each round"
+            why = f"needs a fixed basis; rule {self.rule} {does}"
+            instead = f"strategy fedavgm, {_fixed_rules()}or method prompt"
         else:
             return
         raise ConfigError(

@@ -38,6 +38,7 @@ from wire.messages import (
 )
 from wire.tensors import pack
 from wire.topics import Topics
+from wire.trained_factors import only_trained
 from wire.transfer import CHUNK_BYTES, chunk_count, decode_chunk, encode_chunk
 
 TIMEOUT_S = 30.0
@@ -226,8 +227,9 @@ class ScriptedDevice:
     def make_update(self, offer: Offer, *, scale: float = 1e-3, seed: int = 0) -> bytes:
         """Return a well-formed update of small random numbers."""
         manifest = self.manifest(offer)
+        assert offer.work is not None
         shapes = (
-            manifest.expected_lora(offer.rank)
+            only_trained(manifest.expected_lora(offer.rank), offer.work.trains)
             if offer.role == "lora"
             else manifest.expected_prompt()
         )

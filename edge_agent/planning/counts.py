@@ -105,6 +105,13 @@ class Case:
         """Return the numbers in the LoRA factors of all linear layers of the blocks."""
         return self.shape.layers * rank * sum(out + inp for out, inp in self.linears)
 
+    def trained_factors(self, rank: int) -> int:
+        """Return the numbers in those of them that are trained: of both A and B, or of one."""
+        out = sum(wide for wide, _ in self.linears)
+        inputs = sum(wide for _, wide in self.linears)
+        wide = {"a": inputs, "b": out, "either": max(out, inputs)}
+        return self.shape.layers * rank * wide.get(self.knobs.trains, out + inputs)
+
     @property
     def linears(self) -> list[tuple[int, int]]:
         """(out, in) of the linear layers of a block."""

@@ -14,6 +14,7 @@ from edge_agent.training.contract import Loss, Trained
 from edge_agent.training.loss import backward_loss, evaluate_loss
 from edge_agent.training.lowrank import REST, TRAINED, factors, inject, layers, remove
 from edge_agent.training.start import PROMPT, Start, leading, trailing
+from wire.trained_factors import only_trained
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class PlacedAdapter:
         trained: what the device trains, by names on the wire.
         start: where training started from.
         rank: how many leading components are trained.
+        alone: whether they are trained as if there were no others.
     """
 
     model: Any
@@ -33,6 +35,7 @@ class PlacedAdapter:
     trained: dict[str, nn.Parameter]
     start: Start
     rank: int
+    alone: bool = False
 
     def evaluate_loss(self, ids: torch.Tensor, labels: torch.Tensor, variant: str) -> Loss:
         """Return the loss of a batch; see `edge_agent.training.contract.Placed`."""
@@ -50,7 +53,14 @@ class PlacedAdapter:
         self, ids: torch.Tensor, labels: torch.Tensor, tokens: int | None = None
     ) -> Loss:
         """Add a batch's gradient; see `edge_agent.training.contract.Placed`."""
-        return backward_loss(self.model, self.prompt, ids, labels, tokens)
+        found = layers(self.model).values() if self.alone else ()
+        for layer in found:
+            layer.alone = True
+        try:
+            return backward_loss(self.model, self.prompt, ids, labels, tokens)
+        finally:
+            for layer in found:
+                layer.alone = False
 
     def update(self) -> dict[str, NDArray[np.float32]]:
         """Return the difference to the start, float32 by names on the wire."""
@@ -93,10 +103,11 @@ def place(
         for name, value in (factors(found, REST) if start.rank > rank else {}).items():
             value.copy_(torch.from_numpy(trailing(start, name, rank)))
     prompt = torch.from_numpy(start.prompt()) if start.tokens else None
-    moved = factors(found, TRAINED) if rank else {}
+    moved = only_trained(factors(found, TRAINED), trained.factors) if rank else {}
     if trained.prompt and prompt is not None:
         prompt = nn.Parameter(prompt)
         moved[PROMPT] = prompt
     for value in moved.values():
         value.requires_grad_(True)
-    return PlacedAdapter(model, prompt, moved, start, rank)
+    alone = trained.rest == "absent" and 0 < rank < start.rank
+    return PlacedAdapter(model, prompt, moved, start, rank, alone)

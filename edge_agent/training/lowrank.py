@@ -21,9 +21,14 @@ class LowRankLinear(Linear):  # type: ignore[misc]  # PEFT has no complete annot
 
     PEFT's own forward makes three more tensors of the output's size for every adapter. Autograd
     needs none of them, and they would set the peak of small devices.
+
+    Attributes:
+        off: leave out everything (the base alone is wanted).
+        alone: leave out the rest.
     """
 
     off = False
+    alone = False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the layer's output, (..., in) to (..., out)."""
@@ -31,7 +36,7 @@ class LowRankLinear(Linear):  # type: ignore[misc]  # PEFT has no complete annot
         if self.off:
             return result
         flat = result.view(-1, result.shape[-1])
-        for name in (TRAINED, REST):
+        for name in (TRAINED,) if self.alone else (TRAINED, REST):
             if name in self.lora_A:
                 down = self.lora_A[name].weight.to(x.dtype)
                 up = self.lora_B[name].weight.to(x.dtype)

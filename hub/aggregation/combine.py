@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+
 from hub.aggregation.contract import (
     AggregationError,
     Array,
@@ -25,6 +27,7 @@ from hub.aggregation.contract import (
 from hub.aggregation.layers import Layers
 from wire.manifest import AdapterManifest
 from wire.tensors import PackedFile
+from wire.trained_factors import Trains, only_trained
 
 #: Packed files that stay open from layer to layer.
 KEPT_OPEN = 64
@@ -85,20 +88,27 @@ def _combine_lora(
 
     def combined(target: str) -> Factors:
         whole = factors.read(path, manifest.rank, target)
-        return rule.combine(whole, _layer(contributions, factors, manifest.rank, target))
+        return rule.combine(whole, _LayerUpdates(contributions, factors, manifest.rank, target))
 
-    return Layers(manifest.expected_lora(manifest.rank), combined)
+    return Layers(manifest.expected_lora(manifest.rank), combined, rule.basis)
 
 
-def _layer(
-    contributions: list[Contribution], factors: "_Factors", full_rank: int, target: str
-) -> Iterator[FactorsUpdate]:
-    for one in contributions:
-        start = None
-        if one.start is not None:
-            start = factors.read(one.start, full_rank, target)
-        delta = factors.read(one.update, one.rank, target)
-        yield FactorsUpdate(weight=one.weight, delta=delta, start=start)
+@dataclass(frozen=True)
+class _LayerUpdates:
+    """One layer of all updates, read anew whenever they are gone through."""
+
+    contributions: list[Contribution]
+    factors: "_Factors"
+    full_rank: int
+    target: str
+
+    def __iter__(self) -> Iterator[FactorsUpdate]:
+        for one in self.contributions:
+            start = None
+            if one.start is not None:
+                start = self.factors.read(one.start, self.full_rank, self.target)
+            delta = self.factors.read(one.update, one.rank, self.target, one.trains)
+            yield FactorsUpdate(weight=one.weight, delta=delta, start=start)
 
 
 class _Factors:
@@ -110,7 +120,7 @@ class _Factors:
 
     def __init__(self, manifest: AdapterManifest) -> None:
         self._manifest = manifest
-        self._open: dict[tuple[Path, int], PackedFile] = {}
+        self._open: dict[tuple[Path, int, Trains], PackedFile] = {}
         self._stack = ExitStack()
 
     def __enter__(self) -> "_Factors":
@@ -119,21 +129,36 @@ class _Factors:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def read(self, path: Path, rank: int, target: str) -> Factors:
-        """Return one layer's factors of a packed file whose factors have this rank."""
-        key = (path, rank)
+    def read(self, path: Path, rank: int, target: str, trains: Trains = "both") -> Factors:
+        """Return one layer's factors of a packed file; those that it doesn't hold are zeros.
+
+        Args:
+            path: of the file.
+            rank: of its factors.
+            target: the layer.
+            trains: which factors it holds.
+        """
+        key = (path, rank, trains)
         if key in self._open:
-            return _factors(self._open[key], target)
-        packed = PackedFile.open(path, self._manifest.expected_lora(rank))
+            return self._factors(self._open[key], rank, target)
+        expected = only_trained(self._manifest.expected_lora(rank), trains)
+        packed = PackedFile.open(path, expected)
         if len(self._open) < KEPT_OPEN:
             self._open[key] = self._stack.enter_context(packed)
-            return _factors(packed, target)
+            return self._factors(packed, rank, target)
         with packed:
-            return _factors(packed, target)
+            return self._factors(packed, rank, target)
 
-
-def _factors(packed: PackedFile, target: str) -> Factors:
-    return Factors(packed.get(f"{target}.lora_A"), packed.get(f"{target}.lora_B"))
+    def _factors(self, packed: PackedFile, rank: int, target: str) -> Factors:
+        shape = self._manifest.shapes[target]
+        shapes = {"A": (rank, shape.inputs), "B": (shape.outputs, rank)}
+        a, b = (
+            packed.get(f"{target}.lora_{factor}")
+            if f"{target}.lora_{factor}" in packed
+            else np.zeros(shapes[factor], dtype=np.float32)
+            for factor in ("A", "B")
+        )
+        return Factors(a, b)
 
 
 def _combine_prompt(

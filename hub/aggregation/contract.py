@@ -15,10 +15,15 @@ from numpy.typing import NDArray
 
 from hub.errors import HubError
 from wire.manifest import AdapterManifest
+from wire.trained_factors import Rest, Trains
 
 Array = NDArray[np.float32]
 Array64 = NDArray[np.float64]
 Kind = Literal["lora", "prompt"]
+#: What becomes of a layer's basis in a round. ``same``: the factors move, component by component.
+#: ``turned``: only the product counts, so the hub may turn the factors towards the ones before
+#: (`hub.aggregation.alignment`). ``new``: other components, in an order that counts.
+Basis = Literal["same", "turned", "new"]
 
 
 class AggregationError(HubError):
@@ -52,6 +57,7 @@ class Contribution:
     update: Path  # packed differences to the start
     rank: int = 0  # of the device's LoRA factors; 0 for a prompt
     start: Path | None = None
+    trains: Trains = "both"  # which factors the update holds
 
     @property
     def stale(self) -> bool:
@@ -81,7 +87,7 @@ class FactorsUpdate:
     """One device's update of one layer.
 
     ``delta`` holds the differences of both factors to the leading components of ``start``, which
-    is None for the current adapter.
+    is None for the current adapter; those of a factor that was not trained are zeros.
     """
 
     weight: float
@@ -101,18 +107,26 @@ class ProductRule(Protocol):
     """Combines updates that are low-rank products, of any mix of ranks.
 
     Attributes:
-        basis: ``turning`` if the factors' directions change from round to round, ``fixed`` if
-            each entry of a factor means the same in every round.
+        rest: what a device of lower rank does with the components behind its own: its update is a
+            change of the whole adapter (``frozen``), or of the leading components as if there were
+            no others (``absent``).
+        basis: in which the new factors stand.
     """
 
     name: str
-    basis: Literal["turning", "fixed"]
+    rest: Rest
+    basis: Basis
+
+    def trains(self, round_: int) -> Trains:
+        """Return which factors the devices train in a round, counted from 1."""
 
     def combine(self, current: Factors, updates: Iterable[FactorsUpdate]) -> Factors:
         """Return the layer's new factors, of the rank of ``current``.
 
-        ``updates`` is read once, one update at a time. Rows of the new ``a`` have unit norm, in
-        order of falling importance; ``b`` takes the scale. Weights are normalised inside.
+        ``updates`` may be gone through more than once; one update at a time is then read. Unless
+        the basis is the same, rows of the
+        new ``a`` are orthonormal, in order of falling importance, and ``b`` takes the scale.
+        Weights are normalised inside.
 
         Raises:
             AggregationError: there are no updates, a weight isn't positive, or shapes don't match.
@@ -249,3 +263,26 @@ def check_weight(weight: float) -> float:
     if not (np.isfinite(weight) and weight > 0):
         raise AggregationError(f"an update weighs {weight}; weights are positive and finite.")
     return weight
+
+
+def check_factors(update: FactorsUpdate, current: Factors) -> None:
+    """Check that an update belongs to a layer.
+
+    Raises:
+        AggregationError: shapes don't match, or the rank is not of its start.
+    """
+    out, width = current.b.shape[0], current.a.shape[1]
+    rank = update.delta.rank
+    start = current if update.start is None else update.start
+    if update.delta.a.shape != (rank, width) or update.delta.b.shape != (out, rank):
+        raise AggregationError(
+            f"an update's factors have shapes {update.delta.a.shape} and {update.delta.b.shape}; "
+            f"this layer takes ({rank}, {width}) and ({out}, {rank})."
+        )
+    if not 0 < rank <= start.rank:
+        raise AggregationError(f"an update has rank {rank}; its start has {start.rank}.")
+    if start.a.shape[1] != width or start.b.shape[0] != out:
+        raise AggregationError(
+            f"an update started from a layer of {start.b.shape[0]} × {start.a.shape[1]}; "
+            f"this one has {out} × {width}."
+        )

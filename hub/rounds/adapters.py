@@ -181,7 +181,8 @@ class Adapters:
         self, start: GlobalAdapter, old: AdapterPart, new: Tensors, round_: int, codec: str
     ) -> AdapterPart:
         """Store what a part has become: as a difference, if that is the smaller way."""
-        if codec == "raw":
+        # In a new basis what changed is as large as the adapter: coding it would spoil it.
+        if codec == "raw" or (isinstance(new, Layers) and new.basis == "new"):
             return self._whole(old.name, new, codec)
         expected = start.manifest.expected(old)
         path = self._path(old.sha256)
@@ -238,13 +239,15 @@ def _difference_codec(codec: str, numbers: int) -> str:
 
 
 def _changes(new: Tensors, before: PackedFile) -> Tensors:
-    """Return what changed; factors are taken in the basis that is nearest to the one before."""
+    """Return what changed; factors that may be turned are, towards the ones before."""
     if not isinstance(new, Layers):
         return Few({name: new[name] - before.get(name) for name in before.names()})
 
     def changed(target: str) -> Factors:
         old = Factors(before.get(f"{target}.lora_A"), before.get(f"{target}.lora_B"))
-        turned = aligned(new.factors(target), old)
-        return Factors(turned.a - old.a, turned.b - old.b)
+        found = new.factors(target)
+        if new.basis == "turned":
+            found = aligned(found, old)
+        return Factors(found.a - old.a, found.b - old.b)
 
     return Layers(new.shapes, changed)

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hub.aggregation.combine import combine
 from hub.aggregation.contract import AggregationError, Contribution, Kind, Strategy, Trained
-from hub.aggregation.rules import factor_rule, product_rule
+from hub.aggregation.rules import factor_rule, keeps_basis, product_rule
 from hub.rounds import events
 from hub.rounds.actions import Combine
 from hub.rounds.adapters import Adapters
@@ -73,7 +74,11 @@ def combine_round(
         shapes = start.manifest.expected_prompt()
         controls = advance(blobs, shapes, before, fresh, strategy.local.control)
     product = product_rule(rule)
-    steps = ServerSteps(blobs, strategy.server, product.basis)
+    rounds = {update.device: update.round for update in action.updates}
+    contributions = [
+        replace(one, trains=product.trains(rounds[one.device])) for one in contributions
+    ]
+    steps = ServerSteps(blobs, strategy.server, product.basis, fixed=keeps_basis(product))
     with (
         combine(start, contributions, product, factor_rule("mean")) as combined,
         steps.step(start, combined, shares, action.state, controls) as stepped,

@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from hub.aggregation.contract import AggregationError, Trained
+from hub.aggregation.contract import AggregationError, ProductRule, Trained
+from hub.aggregation.rules import product_rule
 from hub.jobs import JobFile
 from hub.models import BaseModel
 from hub.rounds import actions, events
@@ -158,6 +159,7 @@ class JobRun:
             momentum=local.momentum,
             accumulate=local.accumulate,
             kept=self.strategy.local.kept,
+            trains=self.rule.trains(1) if self.rule.trains(1) == self.rule.trains(2) else "either",
         )
 
     def task_name(self, round_: int, device: str) -> str:
@@ -168,6 +170,11 @@ class JobRun:
         """Return how messages name an adapter; None: it isn't here."""
         size = self.desk.blobs.size(sha256)
         return AdapterRef(sha256=sha256, size_bytes=size) if size else None
+
+    @property
+    def rule(self) -> ProductRule:
+        """How LoRA updates are combined, and what that asks of devices."""
+        return product_rule(self.file.rule)
 
     def lr(self, role: str) -> float:
         """Return the learning rate of a role."""

@@ -100,6 +100,8 @@ class Offering:
             proximal_mu=self._run.strategy.local.proximal_mu,
             control=common,
             own_control=own,
+            trains=self._run.rule.trains(action.round) if member.role == "lora" else "both",
+            rest=self._run.rule.rest if member.role == "lora" else "frozen",
         )
         self._run.desk.command(
             member.device,

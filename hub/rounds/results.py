@@ -45,7 +45,7 @@ class Results:
         if found is None or found[1].member.kind != "train" or self._run.over:
             return None
         member = found[1].member
-        view = self._run.opening.view(0)
+        view = self._run.opening.view(0, found[0])
         lora = member.role == "lora"
         numbers = view.lora_parameters_per_rank * member.rank if lora else view.prompt_parameters
         names = 2 * len(self._run.base.targets) + 1
@@ -130,6 +130,7 @@ class Results:
         part = member.member
         lr = self._run.lr(part.role)
         manifest = self._run.desk.adapters.load(record.start).manifest
+        trains = self._run.rule.trains(round_)
 
         def work() -> None:
             check_update(
@@ -139,6 +140,7 @@ class Results:
                 rank=part.rank,
                 codec=part.codec,
                 max_rms=reach(lr, part.steps),
+                trains=trains,
             )
 
         def then(outcome: object) -> None:

@@ -20,6 +20,7 @@ from hub.aggregation.combine import Combined
 from hub.aggregation.contract import (
     AggregationError,
     Array,
+    Basis,
     EntryStep,
     Factors,
     GlobalAdapter,
@@ -37,7 +38,6 @@ from wire.errors import MalformedError
 from wire.tensors import PackedFile, write_packed
 
 Server = Momentum | EntryStep | None
-Basis = Literal["turning", "fixed"]
 
 
 class ServerState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,13 +77,18 @@ class ServerSteps:
     Args:
         store: the hub's blobs.
         server: the strategy's step.
-        basis: of the rule for LoRA; see `hub.aggregation.contract.ProductRule`.
+        basis: of the rule for LoRA; see `hub.aggregation.contract.Basis`.
+        fixed: whether the rule keeps it in every sense (`hub.aggregation.rules.keeps_basis`), so
+            that factors are stepped entry by entry, not their products.
     """
 
-    def __init__(self, store: BlobStore, server: Server, basis: Basis) -> None:
+    def __init__(
+        self, store: BlobStore, server: Server, basis: Basis, *, fixed: bool = False
+    ) -> None:
         self._store = store
         self._server = server
         self._basis = basis
+        self._fixed = fixed
 
     @contextmanager
     def step(
@@ -115,7 +120,8 @@ class ServerSteps:
                 work = _Lora(
                     self._store,
                     self._server,
-                    self._basis,
+                    "same" if self._fixed else self._basis,
+                    fixed=self._fixed,
                     start=start,
                     share=shares["lora"],
                     stack=stack,
@@ -165,6 +171,7 @@ class _Lora:
         server: Server,
         basis: Basis,
         *,
+        fixed: bool,
         start: GlobalAdapter,
         share: float,
         stack: ExitStack,
@@ -172,7 +179,9 @@ class _Lora:
         manifest = start.manifest
         self._store = store
         self._server = server
-        self._fixed = basis == "fixed"
+        self._fixed = fixed
+        # A product is taken apart anew, into components in order of importance.
+        self._basis: Basis = "new" if basis == "same" and not fixed else basis
         self._share = share
         self._stack = stack
         self._shapes = manifest.expected_lora(manifest.rank)
@@ -198,7 +207,7 @@ class _Lora:
                 self._step_product(target, mean, known, new, kept)
         if self._kept_shapes:
             parts["lora"] = _keep(store, self._kept_shapes, kept)
-        return Layers(self._shapes, lambda target: _factors(new, target))
+        return Layers(self._shapes, lambda target: _factors(new, target), self._basis)
 
     def _step_product(
         self, target: str, mean: Layers, known: PackedFile | None, new: Spool, kept: Spool

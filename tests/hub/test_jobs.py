@@ -72,6 +72,8 @@ def test_a_strategy_is_set_by_the_job() -> None:
     assert parse_job(MINIMAL).chosen_strategy() == FedAvg()
     prompts = parse_job(MINIMAL + "method: prompt\nstrategy: fedadam\nserver: {beta2: 0.5}\n")
     assert prompts.chosen_strategy() == FedAdam(beta2=0.5)
+    linear = parse_job(MINIMAL + "rule: freeze_a\nstrategy: fedadam\n")
+    assert linear.chosen_strategy() == FedAdam()
     plain = "local: {optimizer: sgd, clip: null, warmup_steps: 0}\n"
     corrected = parse_job(MINIMAL + "method: prompt\nstrategy: scaffold\n" + plain)
     assert corrected.chosen_strategy() == Scaffold()
@@ -96,14 +98,16 @@ BAD = [
     (
         "strategy: fedadam",
         "strategy",
-        "fedadam needs a fixed basis; rule stack_svd turns it each round. Use strategy fedavgm, ",
+        "fedadam needs a fixed basis; rule stack_svd turns it each round. Use strategy fedavgm, "
+        "rule freeze_a, or method prompt.",
     ),
     ("method: lora+prompt\nstrategy: fedyogi", "strategy", "or method prompt."),
+    ("rule: fedit\nstrategy: fedyogi", "strategy", "fedit trains both factors. Use"),
     ("method: prompt\nstrategy: fedyogi\nserver: {tau: 0}", "server.tau", "above 0 to 10"),
     (
         "strategy: scaffold",
         "strategy",
-        "scaffold needs a fixed basis; rule stack_svd turns it each round. Use strategy fednova, ",
+        "strategy scaffold keeps control variates of prompts alone. Use strategy fednova",
     ),
     (
         "method: prompt\nstrategy: scaffold",
@@ -126,7 +130,11 @@ BAD = [
         "is 'adamw'; strategy fednova needs 'sgd': it reckons",
     ),
     ("server: {rate: 1}", "server.rate", "Allowed here: server.lr"),
-    ("rule: krum", "rule", "allowed is stack_svd"),
+    (
+        "rule: krum",
+        "rule",
+        "allowed is alternate, fedit, fedsvd, flexlora, freeze_a, hetlora, raflora or stack_svd",
+    ),
     ("codec: zip", "codec", "allowed is auto, bf16, entropy, int4, int8 or raw"),
     ("prompt: {kind: prefix}", "prompt.kind", "allowed is soft"),
     ("prompt: {tokens: 0}", "prompt.tokens", "from 1 to"),

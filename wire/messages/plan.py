@@ -47,9 +47,9 @@ class JobKnobs(msgspec.Struct, frozen=True, kw_only=True):
     optimizer: Word = "adamw"
     momentum: float = 0.0
     accumulate: Annotated[int, msgspec.Meta(ge=1)] = 1
-    kept: Annotated[int, msgspec.Meta(ge=0, le=16)] = (
-        0  # numbers for each trained one: a strategy's
-    )
+    #: Numbers that the strategy makes a device keep for each one that is trained.
+    kept: Annotated[int, msgspec.Meta(ge=0, le=16)] = 0
+    trains: Word = "both"  # which LoRA factors in a round: both, a, b, or either (a or b)
 
 
 class RungPlan(msgspec.Struct, frozen=True, kw_only=True):

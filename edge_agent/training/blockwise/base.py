@@ -27,6 +27,7 @@ from edge_agent.training.contract import Loss, Trained
 from edge_agent.training.start import PROMPT, Start, leading, trailing
 from edge_agent.training.tokens import Encoder
 from wire.shape import FAMILIES
+from wire.trained_factors import only_trained
 
 #: A fresh prefix: small keys and values, that change little and can grow.
 _PREFIX_STD = 0.02
@@ -82,7 +83,7 @@ class BlockwiseBase:
         self.clear()
         moved: dict[str, torch.Tensor] = {}
         for target in start.shapes:
-            moved |= self._fill(target, start, trained.rank)
+            moved |= self._fill(target, start, trained)
         if trained.core:
             moved |= self._cores(trained.core)
         if trained.prefix:
@@ -117,23 +118,24 @@ class BlockwiseBase:
         """Give up the file."""
         self._file.close()
 
-    def _fill(self, target: str, start: Start, rank: int) -> dict[str, torch.Tensor]:
+    def _fill(self, target: str, start: Start, what: Trained) -> dict[str, torch.Tensor]:
         """Set a target's factors; return those that are trained."""
-        slot = self._slots[target]
+        slot, rank = self._slots[target], what.rank
         names = [f"{target}.lora_A", f"{target}.lora_B"]
+        like = torch.empty(0, dtype=self._weights.dtype, device=self._device)
         if start.rank > rank:
             down, up = (torch.from_numpy(trailing(start, name, rank)) for name in names)
-            like = torch.empty(0, dtype=self._weights.dtype, device=self._device)
             slot.rest = Pair(down, up).cast(like)
         if not rank:
             return {}
         # Copies: a leading part may be a view that keeps the whole factor in memory.
-        values = [
-            torch.from_numpy(np.array(leading(start, name, rank), order="C")).to(self._device)
+        values = {
+            name: torch.from_numpy(np.array(leading(start, name, rank), order="C")).to(self._device)
             for name in names
-        ]
-        slot.lead = Pair(*values)
-        return dict(zip(names, values, strict=True))
+        }
+        moved = only_trained(values, what.factors)
+        slot.lead = Pair(*(v if name in moved else v.to(like) for name, v in values.items()))
+        return moved
 
     def _cores(self, side: int) -> dict[str, torch.Tensor]:
         """Set a core in every target, zero at first; return them by name."""
@@ -200,7 +202,14 @@ class BlockwisePlaced:
         self, ids: torch.Tensor, labels: torch.Tensor, tokens: int | None = None
     ) -> Loss:
         """Add the gradient of a batch's mean loss per token."""
-        return self._passes.backward(ids, labels, self._prompt, tokens)
+        alone = self._what.rest == "absent" and self._what.rank > 0
+        for slot in self._slots.values():
+            slot.alone = alone
+        try:
+            return self._passes.backward(ids, labels, self._prompt, tokens)
+        finally:
+            for slot in self._slots.values():
+                slot.alone = False
 
     def update(self) -> dict[str, NDArray[np.float32]]:
         """Return the difference to the start, by names on the wire.

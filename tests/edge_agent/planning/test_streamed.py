@@ -108,3 +108,12 @@ def test_a_batch_in_parts_passes_more_often():
     assert small_llama.case(batch=16, accumulate=2).passes == 2
     assert small_llama.case(batch=5, accumulate=4).passes == 3  # 2, 2 and 1
     assert small_llama.case(batch=5).passes == 1
+
+
+def test_a_factor_that_is_not_trained_needs_no_state():
+    # Rank 2 of 4 in bfloat16: the rest's 704 numbers and A's 320 in two bytes, B's 384 with two
+    # moments in four each, a prompt of 8 in four.
+    found = streamed.streamed_terms(small_llama.case(rank=2, trains="b"), "streamed")["adapter"]
+    assert found == 2 * 704 + 2 * 320 + 12 * 384 + 4 * 8
+    both = streamed.streamed_terms(small_llama.case(rank=2), "streamed")["adapter"]
+    assert both == 2 * 704 + 12 * 704 + 4 * 8

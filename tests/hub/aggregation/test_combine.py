@@ -13,6 +13,7 @@ from hub.aggregation.combine import combine
 from hub.aggregation.contract import (
     AggregationError,
     Array,
+    Basis,
     Contribution,
     Factors,
     FactorsUpdate,
@@ -22,6 +23,7 @@ from hub.aggregation.contract import (
 from hub.aggregation.rules import factor_rule, product_rule
 from wire.errors import MalformedError
 from wire.manifest import AdapterManifest
+from wire.trained_factors import Rest, Trains
 
 STACK, MEAN = product_rule("stack_svd"), factor_rule("mean")
 E = np.eye(3, dtype=np.float32)
@@ -125,9 +127,14 @@ class Recorder:
     """A rule that notes the weights in the order in which it sees them."""
 
     name = "recorder"
+    rest: Rest = "frozen"
+    basis: Basis = "same"
 
     def __init__(self) -> None:
         self.seen: list[float] = []
+
+    def trains(self, round_: int) -> Trains:
+        return "both"
 
     def combine(self, current: Factors, updates: Iterable[FactorsUpdate]) -> Factors:
         self.seen += [update.weight for update in updates]

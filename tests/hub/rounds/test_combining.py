@@ -28,7 +28,10 @@ Number = float | int
 class Job:
     """A layer "q" of 3 × 3 with factors of rank 2, a prompt of three numbers; all exact."""
 
-    def __init__(self, folder: Path, strategy: str, **settings: float) -> None:
+    def __init__(
+        self, folder: Path, strategy: str, rule: str = "stack_svd", **settings: float
+    ) -> None:
+        self.rule = rule
         self.store = BlobStore(folder)
         self.adapters = Adapters(self.store)
         self.strategy = configured(strategy, settings)
@@ -76,7 +79,7 @@ class Job:
             self.store,
             self.adapters,
             Combine(round=self.round + 1, start=self.now, state=self.state, updates=updates),
-            rule="stack_svd",
+            rule=self.rule,
             strategy=self.strategy,
             trained=lambda one, round_: Trained(
                 one.device, one.tokens, one.staleness(round_), steps=one.steps, lr=0.5
@@ -137,7 +140,7 @@ Begin = Callable[..., Job]
 
 @pytest.fixture
 def begin(tmp_path: Path) -> Begin:
-    return lambda strategy, **settings: Job(tmp_path / strategy, strategy, **settings)
+    return lambda strategy, *rule, **settings: Job(tmp_path / strategy, strategy, *rule, **settings)
 
 
 def test_fedavgm_carries_products_and_prompts_over(begin: Begin) -> None:
@@ -229,6 +232,35 @@ def test_fedadam_steps_prompts(begin: Begin) -> None:
     job.play(job.update("a", {"prompt": [[0, 1, 0]]}))
     second = 0.5 * np.array([0.5, 0.5, -1]) / (np.sqrt([1.25, 0.75, 4.25]) + 1)
     np.testing.assert_allclose(job.prompt - start, first + second, atol=1e-6)
+
+
+def test_fedadam_steps_factors_whose_basis_stays(begin: Begin) -> None:
+    """Under freeze_a only B is trained and sent; its entries mean the same in every round."""
+    job = begin("fedadam", "freeze_a", lr=0.5, beta1=0.5, beta2=0.5, tau=1.0)
+    a, _ = job.factors
+    # Δ = 2 in one entry, -4 in another: m = Δ / 2, v = 0.5 + Δ² / 2.
+    job.play(job.update("a", {"q.lora_B": [[2, 0], [0, 0], [0, -4]]}))
+    first = np.zeros((3, 2))
+    first[0, 0], first[2, 1] = 0.5 * 1 / (2.5**0.5 + 1), 0.5 * -2 / (8.5**0.5 + 1)
+    np.testing.assert_allclose(job.factors[1], first, atol=1e-6)
+    # Δ = 0 and 1: m = 0.5, -0.5, v = 1.25, 4.75.
+    job.play(job.update("a", {"q.lora_B": [[0, 0], [0, 0], [0, 1]]}))
+    first[0, 0] += 0.5 * 0.5 / (1.25**0.5 + 1)
+    first[2, 1] += 0.5 * -0.5 / (4.75**0.5 + 1)
+    np.testing.assert_allclose(job.factors[1], first, atol=1e-6)
+    np.testing.assert_allclose(job.factors[0], a, atol=1e-7)
+
+
+@pytest.mark.parametrize("rule", ["fedit", "flexlora", "raflora", "hetlora"])
+def test_momentum_acts_on_the_product_under_rules_that_train_both_factors(
+    begin: Begin, rule: str
+) -> None:
+    job = begin("fedavgm", rule, momentum=0.5)
+    for round_, expected in ((1, [4, 0]), (2, [6, 8])):
+        # From diag(0, 0) to diag(4, 0), then to diag(4, 8), with half of the way before on top.
+        whole = job.towards(np.diag([4, 8 * (round_ - 1), 0]))
+        job.play(job.update("a", whole))
+        np.testing.assert_allclose(job.product, np.diag([*expected, 0]), atol=1e-4)
 
 
 def test_scaffold_keeps_a_control_variate_of_each_device(begin: Begin) -> None:

@@ -98,7 +98,7 @@ def product(tensors: Tensors, target: str = "q") -> Array:
 
 def test_two_rounds_of_both_parts_by_hand(hub: Hub) -> None:
     """v ← v/2 + Δ, w ← w + v. Layer: Δ = (1, 0), then (0, 2); prompt: (1, 0, 0), then (0, 0, 4)."""
-    steps = ServerSteps(hub.store, HALF, "turning")
+    steps = ServerSteps(hub.store, HALF, "turned")
     start = hub.adapter(diagonal(1, 2), prompt(0, 0, 0))
     mean = Combined(lora=layers(diagonal(2, 2)), prompt=prompt(1, 0, 0))
     with steps.step(start, mean, WHOLE, None) as one:
@@ -110,7 +110,7 @@ def test_two_rounds_of_both_parts_by_hand(hub: Hub) -> None:
     start = hub.adapter(diagonal(2, 2), prompt(1, 0, 0))
     mean = Combined(lora=layers(diagonal(2, 4)), prompt=prompt(1, 0, 4))
     # A hub that starts anew has the blobs and the log, nothing else.
-    steps = ServerSteps(BlobStore(hub.store.folder), HALF, "turning")
+    steps = ServerSteps(BlobStore(hub.store.folder), HALF, "turned")
     with steps.step(start, mean, WHOLE, first) as one:
         assert one.combined.lora is not None
         np.testing.assert_allclose(product(one.combined.lora), np.diag([2.5, 4, 0]), atol=1e-6)
@@ -125,7 +125,7 @@ def test_two_rounds_of_both_parts_by_hand(hub: Hub) -> None:
 
 
 def test_the_same_round_twice_gives_the_same_state(hub: Hub) -> None:
-    steps = ServerSteps(hub.store, HALF, "turning")
+    steps = ServerSteps(hub.store, HALF, "turned")
     start = hub.adapter(diagonal(1, 2), prompt(0, 0, 0))
     mean = Combined(lora=layers(diagonal(2, 5)), prompt=prompt(1, 0, 0))
     with steps.step(start, mean, WHOLE, None) as one:
@@ -139,7 +139,7 @@ def test_the_same_round_twice_gives_the_same_state(hub: Hub) -> None:
 
 
 def test_a_part_that_nobody_trained_keeps_its_state(hub: Hub) -> None:
-    steps = ServerSteps(hub.store, HALF, "turning")
+    steps = ServerSteps(hub.store, HALF, "turned")
     start = hub.adapter(diagonal(1, 2), prompt(0, 0, 0))
     mean = Combined(lora=layers(diagonal(2, 2)), prompt=prompt(1, 0, 0))
     with steps.step(start, mean, WHOLE, None) as one:
@@ -156,7 +156,7 @@ def test_a_part_that_nobody_trained_keeps_its_state(hub: Hub) -> None:
 def test_a_plain_mean_passes_through_and_nothing_is_kept(hub: Hub) -> None:
     start = hub.adapter(diagonal(1, 2), prompt(0, 0, 0))
     mean = Combined(lora=layers(diagonal(2, 2)), prompt=prompt(1, 0, 0))
-    with ServerSteps(hub.store, None, "turning").step(start, mean, WHOLE, None) as one:
+    with ServerSteps(hub.store, None, "turned").step(start, mean, WHOLE, None) as one:
         assert one.combined.lora is mean.lora
         assert one.combined.prompt is mean.prompt
         assert one.state is None
@@ -167,7 +167,7 @@ def test_a_share_of_the_mean_needs_no_state(hub: Hub) -> None:
     start = hub.adapter(diagonal(1, 2), prompt(0, 0, 0))
     mean = Combined(lora=layers(diagonal(3, 2)), prompt=prompt(1, 0, 2))
     shares = {"lora": 0.5, "prompt": 0.25}
-    with ServerSteps(hub.store, None, "turning").step(start, mean, shares, None) as one:
+    with ServerSteps(hub.store, None, "turned").step(start, mean, shares, None) as one:
         assert one.combined.lora is not None
         assert one.combined.prompt is not None
         np.testing.assert_allclose(product(one.combined.lora), np.diag([2, 2, 0]), atol=1e-6)
@@ -178,7 +178,7 @@ def test_a_share_of_the_mean_needs_no_state(hub: Hub) -> None:
 def test_a_state_names_the_blobs_that_must_stay(hub: Hub) -> None:
     start = hub.adapter(diagonal(1, 2), prompt(0, 0, 0))
     mean = Combined(lora=layers(diagonal(2, 2)), prompt=prompt(1, 0, 0))
-    with ServerSteps(hub.store, HALF, "turning").step(start, mean, WHOLE, None) as one:
+    with ServerSteps(hub.store, HALF, "turned").step(start, mean, WHOLE, None) as one:
         assert one.state is not None
         assert state_blobs(hub.store, one.state) == set(hub.store.all())
     hub.store.delete(one.state)
@@ -188,7 +188,7 @@ def test_a_state_names_the_blobs_that_must_stay(hub: Hub) -> None:
 def test_a_state_that_is_gone_or_broken_is_said_so(hub: Hub) -> None:
     start = hub.adapter(diagonal(1, 2), prompt(0, 0, 0))
     mean = Combined(lora=None, prompt=prompt(1, 0, 0))
-    steps = ServerSteps(hub.store, HALF, "turning")
+    steps = ServerSteps(hub.store, HALF, "turned")
     with (
         pytest.raises(MalformedError, match="state is gone"),
         steps.step(start, mean, WHOLE, "a" * 64),
@@ -205,7 +205,7 @@ def test_a_state_that_is_gone_or_broken_is_said_so(hub: Hub) -> None:
 def test_no_file_is_left_behind(hub: Hub) -> None:
     start = hub.adapter(diagonal(1, 2), prompt(0, 0, 0))
     mean = Combined(lora=layers(diagonal(2, 2)), prompt=None)
-    with ServerSteps(hub.store, HALF, "turning").step(start, mean, WHOLE, None):
+    with ServerSteps(hub.store, HALF, "turned").step(start, mean, WHOLE, None):
         assert any((hub.store.folder / "tmp").iterdir())
     assert not any((hub.store.folder / "tmp").iterdir())
 
@@ -225,7 +225,7 @@ def test_memory_does_not_grow_with_the_layers(tmp_path: Path) -> None:
         a, b = (rng.normal(size=s).astype("f4") for s in ((16, 96), (96, 16)))
         mean = Combined(lora=Layers(expected, lambda _: Factors(a, b)), prompt=None)
         state = None
-        steps = ServerSteps(store, HALF, "turning")
+        steps = ServerSteps(store, HALF, "turned")
         tracemalloc.start()
         try:
             for _ in range(2):
@@ -245,7 +245,7 @@ def test_what_treats_entries_one_by_one_is_refused_where_the_basis_turns(hub: Hu
     mean = Combined(lora=layers(diagonal(2, 2)), prompt=None)
     with (
         pytest.raises(AggregationError, match="turns each round"),
-        ServerSteps(hub.store, server, "turning").step(start, mean, WHOLE, None),
+        ServerSteps(hub.store, server, "turned").step(start, mean, WHOLE, None),
     ):
         pass
 
@@ -254,11 +254,12 @@ def test_in_a_fixed_basis_factors_are_stepped_entry_by_entry(hub: Hub) -> None:
     """Signs of Δ: B moves by ±1 where its mean differs, A where it doesn't stays."""
     start = hub.adapter(diagonal(1, 2), prompt(0, 0, 0))
     mean = Combined(lora=layers(diagonal(9, -5)), prompt=None)
-    steps = ServerSteps(hub.store, Entries(), "fixed")
+    steps = ServerSteps(hub.store, Entries(), "same", fixed=True)
     state = None
     for count in (1, 2):
         with steps.step(start, mean, WHOLE, state) as one:
             assert one.combined.lora is not None
+            assert one.combined.lora.basis == "same"
             assert (
                 dict(one.combined.lora)["q.lora_A"].tolist() == diagonal(1, 2)["q.lora_A"].tolist()
             )
