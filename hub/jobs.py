@@ -18,6 +18,7 @@ from wire.codecs import CODEC_NAMES
 from wire.errors import MalformedError
 from wire.topics import check_name
 
+_RULE = "stack_svd"
 _Rank = Annotated[int, Meta(ge=1, le=1024)]
 _Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 _Batch = Annotated[int, Meta(ge=1, le=4096)]
@@ -111,7 +112,7 @@ class JobFile(_Part, frozen=True, kw_only=True):
     lora: LoraPart = LoraPart()
     prompt: PromptPart = PromptPart()
     strategy: str = "fedavg"
-    rule: str = "stack_svd"
+    rule: str = _RULE
     rounds: _Count = 20
     cohort: CohortPart = CohortPart()
     deadline_s: Literal["auto"] | _Seconds = "auto"
@@ -128,6 +129,14 @@ class JobFile(_Part, frozen=True, kw_only=True):
         _one_of("strategy", self.strategy, strategies())
         _one_of("rule", self.rule, product_rules())
         _one_of("codec", self.codec, ["auto", *CODEC_NAMES])
+        if self.method == "prompt" and self.rule != _RULE:
+            raise ConfigError(
+                "rule",
+                self.rule,
+                _RULE,
+                message=f"rule is {self.rule!r}; with method prompt there are no LoRA factors to "
+                "combine, and prompts are averaged. Leave rule out, or use method lora.",
+            )
 
 
 def parse_job(text: str) -> JobFile:

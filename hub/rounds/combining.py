@@ -9,6 +9,7 @@ from hub.aggregation.rules import factor_rule, product_rule
 from hub.aggregation.strategies import by_name
 from hub.rounds.actions import Combine
 from hub.rounds.adapters import Adapters
+from hub.rounds.asked import trains_of
 from hub.rounds.state import Update
 from wire.blobs import BlobStore
 
@@ -54,10 +55,11 @@ def combine_round(
     ]
     product = product_rule(rule)
     contributions = [
-        replace(one, trains=product.trains(update.round))
+        replace(one, trains=trains_of(product, update.rung, update.round))
         for one, update in zip(contributions, action.updates, strict=True)
     ]
-    with combine(start, contributions, product, factor_rule("mean")) as combined:
+    mean = factor_rule("mean")
+    with combine(start, contributions, product, mean, action.round) as combined:
         manifest = adapters.advance(action.start, start, combined, action.round, codec)
     record = {f"weight.{u.device}": w for u, w in zip(action.updates, weights, strict=True)}
     return manifest, record

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from hub.rounds import actions
+from hub.rounds.asked import trains_of
 from wire.messages import Cancel, LocalWork, Offer, RoundAnnounce, encode
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Offering:
         if reference is None:
             return
         self._offered[member.device] = (task + device.session, now + pause, pause)
-        training = member.kind == "train"
+        training, lora, rule = member.kind == "train", member.role == "lora", self._run.rule
         work = LocalWork(
             steps=member.steps,
             batch=member.batch,
@@ -88,8 +89,8 @@ class Offering:
             optimizer=self._run.file.local.optimizer,
             lr=self._run.lr(member.role),
             seed=self._run.spec.seed * 1_000_003 + action.round,
-            trains=self._run.rule.trains(action.round) if member.role == "lora" else "both",
-            rest=self._run.rule.rest if member.role == "lora" else "frozen",
+            trains=trains_of(rule, member.rung, action.round) if lora else "both",
+            rest=rule.rest if lora else "frozen",
         )
         self._run.desk.command(
             member.device,

@@ -177,6 +177,7 @@ def _update(record: RoundRecord, event: ev.UpdateAccepted) -> Update:
         size_bytes=event.size_bytes,
         role=member.role,
         rank=member.rank,
+        rung=member.rung,
         tokens=min(max(1, event.train.tokens), most),
         train=event.train,
         download_s=event.download_s,

@@ -77,8 +77,9 @@ BAD = [
     (
         "rule: krum",
         "rule",
-        "allowed is alternate, fedit, fedsvd, flexlora, freeze_a, hetlora, raflora or stack_svd",
+        "allowed is alternate, core, fedit, fedsvd, flexlora, freeze_a, hetlora, raflora or stack_",
     ),
+    ("rule: fedit\nmethod: prompt", "rule", "Leave rule out, or use method lora"),
     ("codec: zip", "codec", "allowed is auto, bf16, entropy, int4, int8 or raw"),
     ("prompt: {kind: prefix}", "prompt.kind", "allowed is soft"),
     ("prompt: {tokens: 0}", "prompt.tokens", "from 1 to"),
