@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from hub.aggregation.contract import Strategy
+from hub.aggregation.contract import ProductRule, Strategy
 from hub.aggregation.rules import keeps_basis, product_rule, product_rules
 from hub.aggregation.strategies import catalogue as strategies
 from hub.aggregation.strategies import configured, defaults
@@ -20,6 +20,7 @@ from wire.codecs import CODEC_NAMES
 from wire.errors import MalformedError
 from wire.topics import check_name
 
+_RULE = "stack_svd"
 _Rank = Annotated[int, Meta(ge=1, le=1024)]
 _Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 _Batch = Annotated[int, Meta(ge=1, le=4096)]
@@ -39,6 +40,13 @@ def _at_most(path: str, value: int, limit_path: str, limit: int) -> None:
 def _one_of(path: str, value: str, names: Collection[str]) -> None:
     if value not in names:
         raise ConfigError(path, value, one_of(names))
+
+
+def _does(rule: ProductRule) -> str:
+    """Return what a rule does to a basis that it doesn't keep."""
+    if rule.basis(2) != "same":
+        return "turns it each round"
+    return "moves cores, not entries" if rule.trains(2) == "core" else "trains both factors"
 
 
 def _fixed_rules() -> str:
@@ -150,7 +158,7 @@ class JobFile(_Part, frozen=True, kw_only=True):
     prompt: PromptPart = PromptPart()
     strategy: str = "fedavg"
     server: ServerPart = ServerPart()
-    rule: str = "stack_svd"
+    rule: str = _RULE
     rounds: _Count = 20
     cohort: CohortPart = CohortPart()
     deadline_s: Literal["auto"] | _Seconds = "auto"
@@ -167,6 +175,14 @@ class JobFile(_Part, frozen=True, kw_only=True):
         _one_of("strategy", self.strategy, strategies())
         _one_of("rule", self.rule, product_rules())
         _one_of("codec", self.codec, ["auto", *CODEC_NAMES])
+        if self.method == "prompt" and self.rule != _RULE:
+            raise ConfigError(
+                "rule",
+                self.rule,
+                _RULE,
+                message=f"rule is {self.rule!r}; with method prompt there are no LoRA factors to "
+                "combine, and prompts are averaged. Leave rule out, or use method lora.",
+            )
         self._check_strategy()
 
     def chosen_strategy(self) -> Strategy:
@@ -206,8 +222,7 @@ class JobFile(_Part, frozen=True, kw_only=True):
             why = "keeps control variates of prompts alone"
             instead = "strategy fednova, or method prompt"
         elif not keeps_basis(rule):
-            does = "trains both factors" if rule.basis == "same" else "turns it each round"
-            why = f"needs a fixed basis; rule {self.rule} {does}"
+            why = f"needs a fixed basis; rule {self.rule} {_does(rule)}"
             instead = f"strategy fedavgm, {_fixed_rules()}or method prompt"
         else:
             return

@@ -38,7 +38,7 @@ from wire.messages import (
 )
 from wire.tensors import pack
 from wire.topics import Topics
-from wire.trained_factors import only_trained
+from wire.trained_factors import update_shapes
 from wire.transfer import CHUNK_BYTES, chunk_count, decode_chunk, encode_chunk
 
 TIMEOUT_S = 30.0
@@ -61,6 +61,7 @@ class ScriptedDevice:
         self.topics = Topics(fleet)
         self.role = role
         self.rank = rank
+        self.rung = "resident" if role == "lora" else role
         self.offers: list[Offer] = []
         self.seen: list[Message] = []
         self.chunks: list[bytes] = []
@@ -98,7 +99,7 @@ class ScriptedDevice:
         """Publish state and info with one plan."""
         plan = RungPlan(
             role=self.role,  # type: ignore[arg-type]
-            rung="resident" if self.role == "lora" else self.role,
+            rung=self.rung,
             rank=self.rank if self.role == "lora" else 0,
             batch=1,
             seq_len=32,
@@ -229,7 +230,7 @@ class ScriptedDevice:
         manifest = self.manifest(offer)
         assert offer.work is not None
         shapes = (
-            only_trained(manifest.expected_lora(offer.rank), offer.work.trains)
+            update_shapes(manifest.expected_lora(offer.rank), offer.work.trains)
             if offer.role == "lora"
             else manifest.expected_prompt()
         )

@@ -35,6 +35,8 @@ class Trained:
         prefix: positions of a per-layer prefix (arXiv 2101.00190) that is trained; 0 for none.
         seed: fixes a fresh prefix.
         factors: which of the leading components' factors are trained; the others stay as they are.
+            ``core``: neither, but a core between A's rows and directions of B's columns
+            (`wire.core_directions`).
         rest: whether the components behind them are in place while these are trained. For
             evaluation they always are.
     """

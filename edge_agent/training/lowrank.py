@@ -25,6 +25,7 @@ class LowRankLinear(Linear):  # type: ignore[misc]  # PEFT has no complete annot
     Attributes:
         off: leave out everything (the base alone is wanted).
         alone: leave out the rest.
+        core: (rank, rank) between the trained adapter's factors, or None.
     """
 
     off = False
@@ -41,6 +42,8 @@ class LowRankLinear(Linear):  # type: ignore[misc]  # PEFT has no complete annot
                 down = self.lora_A[name].weight.to(x.dtype)
                 up = self.lora_B[name].weight.to(x.dtype)
                 inner = nn.functional.linear(x, down)  # (..., r)
+                if name == TRAINED and self.core is not None:
+                    inner = nn.functional.linear(inner, self.core.to(x.dtype))
                 flat.addmm_(inner.view(-1, inner.shape[-1]), up.T)
         return result
 
@@ -56,10 +59,18 @@ def inject(model: Any, adapter: str, rank: int, targets: list[str]) -> None:
     # PEFT takes a later adapter for a mistake where it finds its mark; here `remove` clears up.
     del model.peft_config
     for layer in layers(model).values():
+        if adapter == TRAINED:
+            layer.register_parameter("core", None)
         layer.requires_grad_(False)
         # PEFT gives new factors the base's type; what is trained stays in float32.
         layer.lora_A[adapter].float()
         layer.lora_B[adapter].float()
+
+
+def set_core(layer: LowRankLinear, core: torch.Tensor) -> nn.Parameter:
+    """Put a core between the factors of the trained adapter; return it."""
+    layer.core = parameter = nn.Parameter(core)
+    return parameter
 
 
 def layers(model: Any) -> dict[str, LowRankLinear]:

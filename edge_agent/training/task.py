@@ -186,13 +186,18 @@ def _control(work: Work, placed: Placed) -> Control | None:
 
 
 def _trained(role: Role, work: Work) -> Trained:
-    """Return what is trained, of LoRA's factors as the job's rule asks."""
+    """Return what is trained, of LoRA's factors as the job's rule asks.
+
+    A hub's cores lie between the adapter's own factors, which both sides hold.
+    """
     trained = role.trained(work.rung, work.rank)
+    if trained.core:
+        trained = Trained(rank=trained.core, factors="core")
     if work.work is None or not trained.rank:
         return trained
     factors = next((one for one in TRAINS if one == work.work.trains), None)
     rest = next((one for one in RESTS if one == work.work.rest), None)
-    if factors is None or rest is None:
+    if factors is None or rest is None or (trained.factors == "core") > (factors == "core"):
         raise AgentError(
             f"training of {work.work.trains} with the rest {work.work.rest} was asked for; known "
             f"here are {', '.join(TRAINS)} and {', '.join(RESTS)}. Update the agent."

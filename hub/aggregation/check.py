@@ -9,7 +9,7 @@ from hub.aggregation.contract import Kind, RefusedUpdateError
 from wire.errors import MalformedError
 from wire.manifest import AdapterManifest
 from wire.tensors import PackedFile
-from wire.trained_factors import Trains, only_trained
+from wire.trained_factors import Trains, update_shapes
 
 #: How many times further than the optimiser's steps reach an update may have moved.
 OUT_OF_PROPORTION = 10.0
@@ -49,7 +49,7 @@ def check_update(
         RefusedUpdateError: names, shapes, codec or sizes differ, a value isn't finite, or a
             tensor moved out of all proportion. The message is meant for the device.
     """
-    lora = only_trained(manifest.expected_lora(rank), trains)
+    lora = update_shapes(manifest.expected_lora(rank), trains)
     expected = lora if kind == "lora" else manifest.expected_prompt()
     if kind == "lora" and not 0 < rank <= manifest.rank:
         raise RefusedUpdateError(f"rank is {rank}; the adapter allows 1 to {manifest.rank}.")

@@ -25,9 +25,10 @@ from hub.aggregation.contract import (
     VectorUpdate,
 )
 from hub.aggregation.layers import Layers
+from wire.core_directions import directions
 from wire.manifest import AdapterManifest
 from wire.tensors import PackedFile
-from wire.trained_factors import Trains, only_trained
+from wire.trained_factors import Trains, update_shapes
 
 #: Packed files that stay open from layer to layer.
 KEPT_OPEN = 64
@@ -47,6 +48,7 @@ def combine(
     contributions: Sequence[Contribution],
     product: ProductRule,
     factor: FactorRule,
+    round_: int = 1,
 ) -> Iterator[Combined]:
     """Give a round's updates combined, as long as the context lasts; the inputs are not changed.
 
@@ -55,6 +57,7 @@ def combine(
         contributions: in any order; weights count within LoRA and within prompts.
         product: how LoRA factors are combined.
         factor: how soft prompts are combined.
+        round_: that ends with this.
 
     Raises:
         AggregationError: a device contributed twice, or to a part that the adapter lacks.
@@ -70,7 +73,7 @@ def combine(
     prompt = [one for one in ordered if one.kind == "prompt"]
     with ExitStack() as stack:
         yield Combined(
-            lora=_combine_lora(current, lora, product, stack) if lora else None,
+            lora=_combine_lora(current, lora, product, stack, round_) if lora else None,
             prompt=_combine_prompt(current, prompt, factor) if prompt else None,
         )
 
@@ -80,6 +83,7 @@ def _combine_lora(
     contributions: list[Contribution],
     rule: ProductRule,
     stack: ExitStack,
+    round_: int,
 ) -> Layers:
     if current.lora is None:
         raise AggregationError("there are LoRA updates, but the global adapter has no LoRA part.")
@@ -88,9 +92,9 @@ def _combine_lora(
 
     def combined(target: str) -> Factors:
         whole = factors.read(path, manifest.rank, target)
-        return rule.combine(whole, _LayerUpdates(contributions, factors, manifest.rank, target))
+        return rule.combine(whole, _LayerUpdates(contributions, factors, whole, target))
 
-    return Layers(manifest.expected_lora(manifest.rank), combined, rule.basis)
+    return Layers(manifest.expected_lora(manifest.rank), combined, rule.basis(round_))
 
 
 @dataclass(frozen=True)
@@ -99,16 +103,26 @@ class _LayerUpdates:
 
     contributions: list[Contribution]
     factors: "_Factors"
-    full_rank: int
+    current: Factors
     target: str
 
     def __iter__(self) -> Iterator[FactorsUpdate]:
         for one in self.contributions:
             start = None
             if one.start is not None:
-                start = self.factors.read(one.start, self.full_rank, self.target)
-            delta = self.factors.read(one.update, one.rank, self.target, one.trains)
+                start = self.factors.read(one.start, self.current.rank, self.target)
+            if one.trains == "core":
+                delta = self._of_core(one, self.current if start is None else start)
+            else:
+                delta = self.factors.read(one.update, one.rank, self.target, one.trains)
             yield FactorsUpdate(weight=one.weight, delta=delta, start=start)
+
+    def _of_core(self, one: Contribution, start: Factors) -> Factors:
+        """Return what a core changed as a change of B: U (C + Δ) A = (B + U Δ) A."""
+        leading = start.leading(one.rank)
+        u, _ = directions(leading.b)
+        moved = self.factors.read_core(one.update, one.rank, self.target)
+        return Factors(np.zeros_like(leading.a), u @ moved)
 
 
 class _Factors:
@@ -138,16 +152,28 @@ class _Factors:
             target: the layer.
             trains: which factors it holds.
         """
+        with self._opened(path, rank, trains) as packed:
+            return self._factors(packed, rank, target)
+
+    def read_core(self, path: Path, rank: int, target: str) -> Array:
+        """Return what changed in one layer's core, (rank, rank)."""
+        with self._opened(path, rank, "core") as packed:
+            return packed.get(f"{target}.core")
+
+    @contextmanager
+    def _opened(self, path: Path, rank: int, trains: Trains) -> Iterator[PackedFile]:
         key = (path, rank, trains)
         if key in self._open:
-            return self._factors(self._open[key], rank, target)
-        expected = only_trained(self._manifest.expected_lora(rank), trains)
+            yield self._open[key]
+            return
+        expected = update_shapes(self._manifest.expected_lora(rank), trains)
         packed = PackedFile.open(path, expected)
         if len(self._open) < KEPT_OPEN:
             self._open[key] = self._stack.enter_context(packed)
-            return self._factors(packed, rank, target)
+            yield packed
+            return
         with packed:
-            return self._factors(packed, rank, target)
+            yield packed
 
     def _factors(self, packed: PackedFile, rank: int, target: str) -> Factors:
         shape = self._manifest.shapes[target]

@@ -110,12 +110,16 @@ class ProductRule(Protocol):
         rest: what a device of lower rank does with the components behind its own: its update is a
             change of the whole adapter (``frozen``), or of the leading components as if there were
             no others (``absent``).
-        basis: in which the new factors stand.
+        cores: whether a device that trains a core alone (`wire.core_directions`) may take part: its
+            update is a change of B, too.
     """
 
     name: str
     rest: Rest
-    basis: Basis
+    cores: bool
+
+    def basis(self, round_: int) -> Basis:
+        """Return in which basis the factors stand after a round, beside those before it."""
 
     def trains(self, round_: int) -> Trains:
         """Return which factors the devices train in a round, counted from 1."""

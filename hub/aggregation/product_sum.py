@@ -47,6 +47,16 @@ class ProductSum:
         u, s, vt = np.linalg.svd(r_b @ r_a.T, full_matrices=False)
         return q_b @ u, s, vt @ q_a.T
 
+    def along(self, columns: Array64) -> Array64:
+        """Return the sum times ``columns``, (width, r)."""
+        if self._dense is not None:
+            dense: Array64 = self._dense @ columns
+            return dense
+        total = np.zeros((self._out, columns.shape[1]), dtype=np.float64)
+        for b, a in zip(self._columns, self._rows, strict=True):
+            total += b @ (a @ columns)
+        return total
+
     def norm(self) -> float:
         """Return the sum's Frobenius norm."""
         if self._dense is not None:

@@ -16,10 +16,15 @@ def offline_rule(name: str) -> ProductRule:
     Raises:
         ConfigError: there is no such rule.
     """
-    known = {rule.name: rule for rule in product_rules().values() if rule.trains(1) == "both"}
+    known = {rule.name: rule for rule in product_rules().values() if _whole(rule)}
     if name not in known:
         raise ConfigError("--rule", name, one_of(known))
     return known[name]
+
+
+def _whole(rule: ProductRule) -> bool:
+    """Whether a rule combines adapters that share neither A nor directions."""
+    return {rule.trains(round_) for round_ in (1, 2)} == {"both"}
 
 
 def outcome_rank(folders: Sequence[Path], rule: ProductRule, asked: int | None) -> int:
@@ -30,7 +35,7 @@ def outcome_rank(folders: Sequence[Path], rule: ProductRule, asked: int | None) 
         MalformedError: a folder isn't a plain LoRA adapter.
         HubError: one can't be read.
     """
-    if asked is not None and rule.basis != "same":
+    if asked is not None and rule.basis(1) != "same":
         return asked
     try:
         highest = max(LoraFolder(folder).rank for folder in folders)

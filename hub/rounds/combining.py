@@ -11,6 +11,7 @@ from hub.aggregation.rules import factor_rule, keeps_basis, product_rule
 from hub.rounds import events
 from hub.rounds.actions import Combine
 from hub.rounds.adapters import Adapters
+from hub.rounds.asked import trains_of
 from hub.rounds.controls import Controls, advance
 from hub.rounds.server_state import ServerSteps, read_state
 from hub.rounds.state import Update
@@ -74,13 +75,17 @@ def combine_round(
         shapes = start.manifest.expected_prompt()
         controls = advance(blobs, shapes, before, fresh, strategy.local.control)
     product = product_rule(rule)
-    rounds = {update.device: update.round for update in action.updates}
+    by_device = {update.device: update for update in action.updates}
     contributions = [
-        replace(one, trains=product.trains(rounds[one.device])) for one in contributions
+        replace(
+            one, trains=trains_of(product, by_device[one.device].rung, by_device[one.device].round)
+        )
+        for one in contributions
     ]
-    steps = ServerSteps(blobs, strategy.server, product.basis, fixed=keeps_basis(product))
+    basis, mean = product.basis(action.round), factor_rule("mean")
+    steps = ServerSteps(blobs, strategy.server, basis, fixed=keeps_basis(product))
     with (
-        combine(start, contributions, product, factor_rule("mean")) as combined,
+        combine(start, contributions, product, mean, action.round) as combined,
         steps.step(start, combined, shares, action.state, controls) as stepped,
     ):
         manifest = adapters.advance(action.start, start, stepped.combined, action.round, codec)

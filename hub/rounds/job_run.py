@@ -159,8 +159,17 @@ class JobRun:
             momentum=local.momentum,
             accumulate=local.accumulate,
             kept=self.strategy.local.kept,
-            trains=self.rule.trains(1) if self.rule.trains(1) == self.rule.trains(2) else "either",
+            cores=self.rule.cores,
+            trains=self._planned_trains,
         )
+
+    @property
+    def _planned_trains(self) -> str:
+        """What devices plan for: the most that a round may train."""
+        asked = {self.rule.trains(1), self.rule.trains(2)}
+        if len(asked) == 1:
+            return asked.pop()
+        return "both" if "both" in asked else "either"
 
     def task_name(self, round_: int, device: str) -> str:
         """Return the id of a device's task in a round."""

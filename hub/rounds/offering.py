@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from hub.rounds import actions
+from hub.rounds.asked import trains_of
 from hub.rounds.server_state import read_state
 from wire.messages import BlobRef, Cancel, LocalWork, Offer, RoundAnnounce, encode
 
@@ -81,7 +82,7 @@ class Offering:
         if reference is None:
             return
         self._offered[member.device] = (task + device.session, now + pause, pause)
-        training = member.kind == "train"
+        training, lora, rule = member.kind == "train", member.role == "lora", self._run.rule
         local = self._run.file.local
         common, own = self._controls(action.state, member.device) if training else (None, None)
         work = LocalWork(
@@ -100,8 +101,8 @@ class Offering:
             proximal_mu=self._run.strategy.local.proximal_mu,
             control=common,
             own_control=own,
-            trains=self._run.rule.trains(action.round) if member.role == "lora" else "both",
-            rest=self._run.rule.rest if member.role == "lora" else "frozen",
+            trains=trains_of(rule, member.rung, action.round) if lora else "both",
+            rest=rule.rest if lora else "frozen",
         )
         self._run.desk.command(
             member.device,

@@ -148,6 +148,7 @@ class Opening:
         """Return the job as the scheduler sees it in a round."""
         file = self._run.file
         targets = self._run.base.chosen_targets(file.lora.targets)
+        trains = self._run.rule.trains(round_)
         deadline = file.deadline_s
         return JobView(
             job=self._run.name,
@@ -161,7 +162,9 @@ class Opening:
             deadline_s=None if isinstance(deadline, str) else deadline,
             seed=file.seed,
             adapter_bytes=adapter_bytes,
-            lora_parameters_per_rank=_per_rank(targets, self._run.rule.trains(round_)),
+            lora_parameters_per_rank=_per_rank(targets, trains),
+            matrices=len(targets),
+            cores_alone=trains == "core",
             prompt_parameters=file.prompt.tokens * self._run.base.shape.hidden_size,
         )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from hub.aggregation.check import check_update, reach
 from hub.aggregation.contract import RefusedUpdateError
 from hub.rounds import events
+from hub.rounds.asked import trains_of
 from hub.rounds.queries import may_take, verdict
 from hub.rounds.state import MemberState
 from wire.errors import MalformedError
@@ -130,7 +131,7 @@ class Results:
         part = member.member
         lr = self._run.lr(part.role)
         manifest = self._run.desk.adapters.load(record.start).manifest
-        trains = self._run.rule.trains(round_)
+        trains = trains_of(self._run.rule, part.rung, round_)
 
         def work() -> None:
             check_update(

@@ -177,6 +177,7 @@ def _update(record: RoundRecord, event: ev.UpdateAccepted) -> Update:
         size_bytes=event.size_bytes,
         role=member.role,
         rank=member.rank,
+        rung=member.rung,
         tokens=min(max(1, event.train.tokens), most),
         # Never the device's own figure: who says one step would weigh most where steps divide.
         steps=max(1, member.steps),

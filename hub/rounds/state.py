@@ -25,6 +25,7 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
     role: Role
     rank: int
+    rung: str = ""
     tokens: int  # on which a loss was taken; at most what the device was asked for
     steps: int = 1  # that the device was asked for
     train: TrainMetrics

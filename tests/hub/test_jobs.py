@@ -103,6 +103,7 @@ BAD = [
     ),
     ("method: lora+prompt\nstrategy: fedyogi", "strategy", "or method prompt."),
     ("rule: fedit\nstrategy: fedyogi", "strategy", "fedit trains both factors. Use"),
+    ("rule: core\nstrategy: fedyogi", "strategy", "core moves cores, not entries. Use"),
     ("method: prompt\nstrategy: fedyogi\nserver: {tau: 0}", "server.tau", "above 0 to 10"),
     (
         "strategy: scaffold",
@@ -133,8 +134,9 @@ BAD = [
     (
         "rule: krum",
         "rule",
-        "allowed is alternate, fedit, fedsvd, flexlora, freeze_a, hetlora, raflora or stack_svd",
+        "allowed is alternate, core, fedit, fedsvd, flexlora, freeze_a, hetlora, raflora or stack_",
     ),
+    ("rule: fedit\nmethod: prompt", "rule", "Leave rule out, or use method lora"),
     ("codec: zip", "codec", "allowed is auto, bf16, entropy, int4, int8 or raw"),
     ("prompt: {kind: prefix}", "prompt.kind", "allowed is soft"),
     ("prompt: {tokens: 0}", "prompt.tokens", "from 1 to"),

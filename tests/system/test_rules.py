@@ -19,16 +19,18 @@ from hub.aggregation.contract import Array
 from hub.aggregation.rules import product_rule, product_rules
 from hub.rounds.actions import Combine
 from hub.rounds.adapters import Adapters
+from hub.rounds.asked import trains_of
 from hub.rounds.combining import combine_round
 from hub.rounds.state import Update
 from tests.system.agent_base import write_data, write_trainable_base
 from wire.blobs import BlobStore
+from wire.core_directions import directions
 from wire.manifest import AdapterManifest, TargetShape
 from wire.messages import LocalWork
 from wire.model_file import config_of
 from wire.shape import target_modules
 from wire.tensors import PackedFile
-from wire.trained_factors import only_trained
+from wire.trained_factors import update_shapes
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 
@@ -41,6 +43,7 @@ class Job:
 
     def __init__(self, folder: Path, rule: str, codec: str) -> None:
         self.folder, self.rule, self.codec = folder, product_rule(rule), codec
+        self.devices = dict(DEVICES)
         self.base = write_trainable_base(folder / "base")
         self.data = write_data(folder / "private.jsonl", marker="m")
         self.blobs = BlobStore(folder / "blobs")
@@ -69,20 +72,21 @@ class Job:
         """Let both devices train and publish what comes of it."""
         round_, version = len(self.versions), self.versions[-1]
         updates, held = [], {}
-        for device, (rank, rung) in DEVICES.items():
+        for device, (rank, rung) in self.devices.items():
             path = self._train(device, rank, rung, round_)
             manifest = self.adapters.manifest(version)
-            trains = self.rule.trains(round_)
+            trains = trains_of(self.rule, rung, round_)
             check_update(
                 path, "lora", manifest, rank=rank, codec=self.codec, max_rms=reach(LR, STEPS),
                 trains=trains,
             )  # fmt: skip
-            expected = only_trained(manifest.expected_lora(rank), trains)
+            expected = update_shapes(manifest.expected_lora(rank), trains)
             with PackedFile.open(path, expected) as packed:
                 held[device] = {name: packed.get(name) for name in packed.names()}
             updates.append(
                 Update(
-                    device=device, round=round_, start=version, role="lora", rank=rank, tokens=100,
+                    device=device, round=round_, start=version, role="lora", rank=rank, rung=rung,
+                    tokens=100,
                     sha256=self.blobs.put(path.read_bytes()), size_bytes=1, train=self._metrics,
                     download_s=0, upload_s=0, peak_bytes=0,
                 )
@@ -109,7 +113,7 @@ class Job:
     def _train(self, device: str, rank: int, rung: str, round_: int) -> Path:
         work = LocalWork(
             steps=STEPS, batch=4, seq_len=48, optimizer="adamw", lr=LR, seed=round_,
-            trains=self.rule.trains(round_), rest=self.rule.rest,
+            trains=trains_of(self.rule, rung, round_), rest=self.rule.rest,
         )  # fmt: skip
         loss, finished = self._run(self._work("lora", rung, rank, work))
         assert finished.update is not None
@@ -238,3 +242,37 @@ def test_alternate_trains_b_and_then_a(run) -> None:  # type: ignore[no-untyped-
         for old, new in pairwise(versions)
     ]
     assert changed == [{"B"}, {"A"}]
+
+
+def test_core_fixes_the_directions_in_the_first_round(run) -> None:  # type: ignore[no-untyped-def]
+    job = run("core")
+    start, end = job.values(1), job.values(2)
+    assert {name.rpartition(".")[2] for name in job.updates[0]["large"]} == {"lora_A", "lora_B"}
+    target = "model.layers.1.self_attn.v_proj"
+    b = start[f"{target}.lora_B"].astype(np.float64)
+    for device, (rank, _) in DEVICES.items():
+        update = job.updates[1][device]
+        assert {value.shape for value in update.values()} == {(rank, rank)}
+        u, _ = directions(start[f"{target}.lora_B"][:, :rank])
+        b[:, :rank] += u @ update[f"{target}.core"] / 2
+    np.testing.assert_array_equal(end[f"{target}.lora_A"], start[f"{target}.lora_A"])
+    np.testing.assert_allclose(end[f"{target}.lora_B"], b, atol=1e-6)
+
+
+def test_a_device_with_room_for_cores_alone_takes_part(tmp_path: Path) -> None:
+    job = Job(tmp_path, "stack_svd", "raw")
+    job.devices = {"large": (4, "resident"), "tiny": (2, "core")}
+    job.round()
+    job.round()
+    target = "model.layers.0.mlp.down_proj"
+    assert job.updates[1]["tiny"][f"{target}.core"].shape == (2, 2)
+    start, end = job.values(1), job.values(2)
+    a, b = start[f"{target}.lora_A"].astype(np.float64), start[f"{target}.lora_B"]
+    large, tiny = job.updates[1]["large"], job.updates[1]["tiny"]
+    u, _ = directions(b[:, :2])
+    mean = ((b + large[f"{target}.lora_B"]) @ (a + large[f"{target}.lora_A"]) + b @ a) / 2
+    mean += u @ tiny[f"{target}.core"] @ a[:2] / 2
+    left, s, right = np.linalg.svd(mean, full_matrices=False)
+    got = end[f"{target}.lora_B"].astype(np.float64) @ end[f"{target}.lora_A"]
+    np.testing.assert_allclose(got, (left[:, :4] * s[:4]) @ right[:4], atol=1e-5)
+    assert job.losses[1] < job.losses[0]

@@ -63,6 +63,23 @@ def test_a_rule_tells_devices_which_factors_to_train(
     assert hub.accepted("j") == [(r, d) for r in (1, 2) for d in ("a", "b", "c")]
 
 
+def test_a_device_with_room_for_cores_alone_takes_part(
+    hub: HubProcess, fleet: Fleet, base: Path
+) -> None:
+    large, tiny = fleet.join("j", a=("lora", 4)), fleet.add("b", rank=2)
+    tiny.rung = "core"
+    tiny.describe("j")
+    hub.submit(job_text("j", base, method="lora", cohort={"min": 2, "max": 9}))
+    offers = [one.await_offer(1) for one in (*large, tiny)]
+    assert [(one.rung, one.work.trains) for one in offers if one.work] == [
+        ("resident", "both"), ("core", "core"),
+    ]  # fmt: skip
+    for one, offer in zip((*large, tiny), offers, strict=True):
+        fleet.work(one, offer)
+    assert fleet.finish(hub, "j").summary.phase == "done"
+    assert hub.accepted("j") == [(r, d) for r in (1, 2) for d in ("a", "b")]
+
+
 def test_an_update_of_the_other_factor_is_refused(
     hub: HubProcess, fleet: Fleet, base: Path
 ) -> None:

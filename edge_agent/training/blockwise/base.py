@@ -17,6 +17,7 @@ from edge_agent.training.blockwise.directions import Folded, open_directions
 from edge_agent.training.blockwise.known import KnownArchitecture
 from edge_agent.training.blockwise.linear import (
     Directions,
+    HeldDirections,
     Pair,
     Slot,
     keep_gradients_narrow,
@@ -24,7 +25,7 @@ from edge_agent.training.blockwise.linear import (
 from edge_agent.training.blockwise.open import open_weights
 from edge_agent.training.blockwise.passes import Passes
 from edge_agent.training.contract import Loss, Trained
-from edge_agent.training.start import PROMPT, Start, leading, trailing
+from edge_agent.training.start import CORE, PROMPT, Start, core_start, leading, trailing
 from edge_agent.training.tokens import Encoder
 from wire.shape import FAMILIES
 from wire.trained_factors import only_trained
@@ -128,6 +129,12 @@ class BlockwiseBase:
             slot.rest = Pair(down, up).cast(like)
         if not rank:
             return {}
+        if what.factors == "core":
+            u, core = (torch.from_numpy(value) for value in core_start(start, target, rank))
+            down = torch.from_numpy(leading(start, names[0], rank))
+            slot.directions = HeldDirections(Pair(down, u).cast(like))
+            slot.core = core.to(self._device)
+            return {target + CORE: slot.core}
         # Copies: a leading part may be a view that keeps the whole factor in memory.
         values = {
             name: torch.from_numpy(np.array(leading(start, name, rank), order="C")).to(self._device)
@@ -215,24 +222,28 @@ class BlockwisePlaced:
         """Return the difference to the start, by names on the wire.
 
         Raises:
-            AdapterError: cores and prefixes have no place in a hub's round yet.
+            AdapterError: prefixes, and cores between directions of the base, have no place in a
+                hub's round.
         """
         if self._what.core or self._what.prefix:
-            raise AdapterError("a core or a prefix can't be sent to a hub yet.")
+            raise AdapterError("a core of the base or a prefix can't be sent to a hub.")
         found: dict[str, NDArray[np.float32]] = {}
         for name, value in self.trained.items():
-            start = (
-                self._start.prompt()
-                if name == PROMPT
-                else leading(self._start, name, self._what.rank)
-            )
-            found[name] = value.detach().cpu().numpy() - start
+            found[name] = value.detach().cpu().numpy() - self._value(name)
         return found
+
+    def _value(self, name: str) -> NDArray[np.float32]:
+        """Return what a tensor was at the start."""
+        if name == PROMPT:
+            return self._start.prompt()
+        if name.endswith(CORE):
+            return core_start(self._start, name.removesuffix(CORE), self._what.rank)[1]
+        return leading(self._start, name, self._what.rank)
 
     def values(self) -> Mapping[str, NDArray[np.float32]]:
         """Return what was trained, a core as LoRA factors."""
-        if self._what.core:
-            return Folded(self._slots)
+        if self._what.core or self._what.factors == "core":
+            return Folded({name: slot for name, slot in self._slots.items() if slot.directions})
         return {name: value.detach().cpu().numpy() for name, value in self.trained.items()}
 
     @contextmanager

@@ -41,7 +41,7 @@ class Slot:
         rest: frozen in place, in the compute type.
         lead: trained, float32 leaves; a factor that is not trained is in the compute type.
         core: (side, side) trained, a float32 leaf.
-        directions: V and U of the core, in a file of their own.
+        directions: V and U of the core.
         off: leave out everything (the base alone is wanted).
         alone: leave out the rest.
     """
@@ -49,7 +49,7 @@ class Slot:
     rest: Pair | None = None
     lead: Pair | None = None
     core: torch.Tensor | None = None
-    directions: "Directions | None" = None
+    directions: "Directions | HeldDirections | None" = None
     off: bool = False
     alone: bool = False
 
@@ -66,7 +66,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Directions:
-    """The frozen directions of one matrix, read when they are used."""
+    """The frozen directions of one matrix, in a file of their own, read when they are used."""
 
     weights: Weights
     target: str
@@ -77,6 +77,17 @@ class Directions:
             _whole(self.weights, f"{self.target}.V").to(like),
             _whole(self.weights, f"{self.target}.U").to(like),
         )
+
+
+@dataclass(frozen=True)
+class HeldDirections:
+    """The frozen directions of one matrix, in memory."""
+
+    pair: Pair
+
+    def read(self, like: torch.Tensor) -> Pair:
+        """Return V (side, in) and U (out, side)."""
+        return self.pair.cast(like)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def keeps_basis(rule: ProductRule) -> bool:
 
     Where both factors are trained it doesn't, even if nobody turns them: only their product counts.
     """
-    return rule.basis == "same" and all(rule.trains(round_) == "b" for round_ in (1, 2))
+    return all(rule.basis(round_) == "same" and rule.trains(round_) == "b" for round_ in (1, 2))
 
 
 def product_rule(name: str) -> ProductRule:

@@ -28,7 +28,11 @@ class Alternate:
     name = "alternate"
     space: Literal["product", "factor"] = "product"
     rest: Rest = "frozen"
-    basis: Basis = "same"
+    cores = False
+
+    def basis(self, round_: int) -> Basis:  # noqa: ARG002 - in every round alike
+        """Return that the factors move, component by component."""
+        return "same"
 
     def trains(self, round_: int) -> Trains:
         """Return that B is trained in odd rounds and A in even ones."""

@@ -27,7 +27,11 @@ class FedIt:
     name = "fedit"
     space: Literal["product", "factor"] = "product"
     rest: Rest = "absent"
-    basis: Basis = "same"
+    cores = False
+
+    def basis(self, round_: int) -> Basis:  # noqa: ARG002 - in every round alike
+        """Return that the factors move, component by component."""
+        return "same"
 
     def trains(self, round_: int) -> Trains:  # noqa: ARG002 - in every round alike
         """Return that both factors are trained."""

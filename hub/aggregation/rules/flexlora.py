@@ -32,7 +32,11 @@ class FlexLora:
     name = "flexlora"
     space: Literal["product", "factor"] = "product"
     rest: Rest = "absent"
-    basis: Basis = "new"
+    cores = False
+
+    def basis(self, round_: int) -> Basis:  # noqa: ARG002 - in every round alike
+        """Return that there are new components, in order of weight."""
+        return "new"
 
     def trains(self, round_: int) -> Trains:  # noqa: ARG002 - in every round alike
         """Return that both factors are trained."""

@@ -36,7 +36,11 @@ class RaFlora:
     name = "raflora"
     space: Literal["product", "factor"] = "product"
     rest: Rest = "absent"
-    basis: Basis = "new"
+    cores = False
+
+    def basis(self, round_: int) -> Basis:  # noqa: ARG002 - in every round alike
+        """Return that there are new components, in order of weight."""
+        return "new"
 
     def trains(self, round_: int) -> Trains:  # noqa: ARG002 - in every round alike
         """Return that both factors are trained."""

@@ -36,7 +36,11 @@ class StackSvd:
     name = "stack_svd"
     space: Literal["product", "factor"] = "product"
     rest: Rest = "frozen"
-    basis: Basis = "turned"
+    cores = True
+
+    def basis(self, round_: int) -> Basis:  # noqa: ARG002 - in every round alike
+        """Return that only the product counts."""
+        return "turned"
 
     def trains(self, round_: int) -> Trains:  # noqa: ARG002 - in every round alike
         """Return that both factors are trained."""

@@ -15,9 +15,10 @@ from edge_agent.training.contract import Trained
 from edge_agent.training.start import PackedStart
 from edge_agent.training.task import Tasks
 from wire.codecs import by_name
+from wire.core_directions import directions
 from wire.messages import LocalWork
 from wire.tensors import PackedFile, pack
-from wire.trained_factors import only_trained
+from wire.trained_factors import only_trained, update_shapes
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 
@@ -130,3 +131,60 @@ def test_what_this_version_does_not_know_is_refused(llama, make_adapter, tmp_pat
     saved = make_adapter(llama, rank=4)
     with pytest.raises(AgentError, match="Update the agent"):
         Tasks(lambda _: None, lambda _: False).run(task(llama, saved, tmp_path, **asked))
+
+
+@RUNGS
+def test_a_core_between_the_factors_begins_where_the_adapter_stands(
+    place, llama, make_adapter, rung
+):
+    saved = make_adapter(llama, rank=4, tokens=0)
+    whole = place(saved, rung).evaluate_loss(IDS, IDS, "adapter")
+    placed = place(saved, rung, rank=2, factors="core")
+    assert placed.evaluate_loss(IDS, IDS, "adapter").total == pytest.approx(whole.total, rel=1e-5)
+    assert {value.shape for value in placed.trained.values()} == {(2, 2)}
+    assert set(placed.trained) == {f"{target}.core" for target in saved.manifest.shapes}
+    assert not any(value.any() for value in placed.update().values())
+
+
+@RUNGS
+def test_a_cores_gradient_is_that_of_b_seen_from_its_directions(place, llama, make_adapter, rung):
+    saved = make_adapter(llama, rank=4, tokens=0)
+    _, of_factors = gradients(place(saved, rung, rank=2, factors="b"))
+    placed = place(saved, rung, rank=2, factors="core")
+    _, of_cores = gradients(placed)
+    for name, gradient in of_cores.items():
+        target = name.removesuffix(".core")
+        u, _ = directions(saved.tensors[f"{target}.lora_B"][:, :2])
+        wanted = torch.from_numpy(u).T @ of_factors[f"{target}.lora_B"]
+        torch.testing.assert_close(gradient, wanted, rtol=1e-3, atol=1e-5)
+
+
+@RUNGS
+def test_a_cores_values_are_factors_and_its_update_the_difference(place, llama, make_adapter, rung):
+    saved = make_adapter(llama, rank=4, tokens=0)
+    placed = place(saved, rung, rank=2, factors="core")
+    target = "model.layers.1.mlp.up_proj"
+    with torch.no_grad():
+        placed.trained[f"{target}.core"][1, 0] += 0.5
+    update = placed.update()[f"{target}.core"]
+    np.testing.assert_allclose(update, [[0, 0], [0.5, 0]], atol=1e-6)
+    u, _ = directions(saved.tensors[f"{target}.lora_B"][:, :2])
+    values = placed.values()
+    np.testing.assert_allclose(
+        values[f"{target}.lora_B"], saved.tensors[f"{target}.lora_B"][:, :2] + u @ update, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        values[f"{target}.lora_A"], saved.tensors[f"{target}.lora_A"][:2], atol=1e-6
+    )
+
+
+def test_the_rung_of_cores_sends_cores(llama, make_adapter, tmp_path):
+    saved, events = make_adapter(llama, rank=4), []
+    work = msgspec.structs.replace(task(llama, saved, tmp_path, trains="core"), rung="core")
+    Tasks(events.append, lambda _: False).run(work)
+    expected = update_shapes(saved.manifest.expected_lora(2), "core")
+    with PackedFile.open(tmp_path / "out" / "update.safetensors", expected) as packed:
+        assert all(np.abs(packed.get(name)).max() > 0 for name in packed.names())
+    asked_for_both = msgspec.structs.replace(task(llama, saved, tmp_path), rung="core")
+    with pytest.raises(AgentError, match="Update the agent"):
+        Tasks(events.append, lambda _: False).run(asked_for_both)

@@ -49,6 +49,7 @@ def test_averaged_factors_are_far_from_the_mean_of_products(
         (("--weights", "a,b"), "allowed is 2 positive numbers"),
         (("--rule", "mean"), "--rule is 'mean'; allowed is"),
         (("--rank", "0"), "--rank"),
+        (("--rule", "freeze_a"), "allowed is fedit, flexlora, hetlora, raflora or stack_svd"),
         (("--rule", "hetlora", "--rank", "2"), "keeps the adapters' highest rank, 3"),
     ],
 )

@@ -54,7 +54,9 @@ few = settings(deadline=None, max_examples=15)
 def test_a_product_rule_says_what_it_asks_of_devices(rule: ProductRule) -> None:
     assert rule.rest in RESTS
     assert {rule.trains(round_) for round_ in range(1, 5)} <= set(TRAINS)
-    assert rule.basis in ("same", "turned", "new")
+    assert {rule.basis(round_) for round_ in range(1, 5)} <= {"same", "turned", "new"}
+    # A core's update is a change of the whole adapter.
+    assert not rule.cores or rule.rest == "frozen"
 
 
 @RULES
