@@ -172,6 +172,11 @@ def test_a_strategy_is_explained_with_its_paper_and_defaults(name: str) -> None:
     assert said == pytest.approx(defaults(name))
 
 
+@pytest.mark.parametrize("name", strategies())
+def test_a_strategy_has_a_job_file(name: str) -> None:
+    assert parse_job((DOCS / "jobs" / f"{name}.yaml").read_text()).strategy == name
+
+
 YAML = [fence for page in PAGES for fence in fences(page) if fence.language == "yaml"]
 
 

@@ -13,7 +13,8 @@ from hub.rounds.actions import Combine
 from hub.rounds.adapters import Adapters
 from hub.rounds.asked import trains_of
 from hub.rounds.controls import Controls, advance
-from hub.rounds.server_state import ServerSteps, read_state
+from hub.rounds.server_state import read_state
+from hub.rounds.server_steps import ServerSteps
 from hub.rounds.state import Update
 from wire.blobs import BlobStore
 

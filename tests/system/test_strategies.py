@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from hub.aggregation.strategies import catalogue
+from hub.jobs import parse_job
+from hub.yaml_text import load_mapping
 from tests.system.honest_fleet import Fleet, honest_update
 from tests.system.hub_process import HubProcess
 from tests.system.small_base import job_text
@@ -14,20 +16,23 @@ from wire.tensors import PackedFile
 
 pytestmark = pytest.mark.broker
 
-DEVICES = {"a": ("lora", 2), "b": ("lora", 4), "c": ("prompt", 0)}
-PROMPTS = {"a": ("prompt", 0), "b": ("prompt", 0), "c": ("prompt", 0)}
+JOBS = Path(__file__).parents[2] / "docs" / "jobs"
+#: Who can take part, by method.
+DEVICES = {
+    "lora": {"a": ("lora", 2), "b": ("lora", 4), "c": ("lora", 1)},
+    "prompt": {"a": ("prompt", 0), "b": ("prompt", 0), "c": ("prompt", 0)},
+    "lora+prompt": {"a": ("lora", 2), "b": ("lora", 4), "c": ("prompt", 0)},
+}
+SMALL = {"steps": 20, "batch": 1, "seq_len": 32, "min_seq_len": 16}
 
 
 def job(base: Path, name: str, **changes: Any) -> tuple[str, dict[str, tuple[str, int]]]:
-    """Return a job under a strategy, and who can take part in it."""
-    fixed = catalogue()[name].basis == "fixed"
-    method = "prompt" if fixed else "lora+prompt"
-    terms = catalogue()[name].local
-    if terms.needs:
-        local = {"steps": 20, "batch": 1, "seq_len": 32, "min_seq_len": 16, **terms.needs}
-        changes = {"local": local, **changes}
-    settings = {"strategy": name, "cohort": {"min": 3, "max": 9}, "method": method, **changes}
-    return job_text("j", base, **settings), PROMPTS if fixed else DEVICES
+    """Return the documented job of a strategy at a small size, and who can take part in it."""
+    file = load_mapping((JOBS / f"{name}.yaml").read_text(), name)
+    del file["job"], file["model"]
+    file |= {"rounds": 2, "cohort": {"min": 3, "max": 9}, **changes}
+    file["local"] = file.get("local", {}) | SMALL
+    return job_text("j", base, **file), DEVICES[file["method"]]
 
 
 def outcome(hub: HubProcess) -> list[tuple[int, str, str | None]]:
@@ -44,7 +49,9 @@ def test_two_rounds_go_on_exactly_after_a_kill(
     a, b, c = fleet.join("j", **devices)
     hub.submit(text)
     offers = [device.await_offer(1) for device in (a, b, c)]
-    term = catalogue()[name].local.proximal_mu
+    strategy = parse_job(text).chosen_strategy()
+    assert strategy.name == name
+    term = strategy.local.proximal_mu
     assert [one.work.proximal_mu for one in offers if one.work] == [term] * 3
     for device, offer in zip((a, b, c), offers, strict=True):
         fleet.work(device, offer)
@@ -54,7 +61,7 @@ def test_two_rounds_go_on_exactly_after_a_kill(
     assert fleet.finish(hub, "j").summary.phase == "done"
     killed = outcome(hub)
     assert [round_ for round_, _, _ in killed] == [1, 2]
-    keeps = catalogue()[name].server is not None or name == "scaffold"
+    keeps = strategy.server is not None or strategy.local.control is not None
     assert [state is not None for _, _, state in killed] == [keeps] * 2
     hub.stop()
     fleet.close()
