@@ -10,13 +10,13 @@ over 1 − β.
 N is what would have been published: what its truncation dropped is not in Δ, as no device sees it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from hub.aggregation.contract import Array, Array64, EntryStep, Factors, Momentum
-from hub.aggregation.products import combined
+from hub.aggregation.product_sum import ProductSum, double
 
 #: What is kept of a tensor under momentum.
 VELOCITY = "velocity"
@@ -59,18 +59,27 @@ def step_product(
         server: the step; None: M + Δ.
         velocity: v of the round before, None if there was none.
     """
-    rank, old_a = current.rank, current.a.astype(np.float64)
+    rank = current.rank
     if server is None:
         if share == 1:
             return StepOfFactors(mean, None)
-        return StepOfFactors(combined([(1 - share, current), (share, mean)], rank, old_a), None)
+        return StepOfFactors(_sum([(1 - share, current), (share, mean)], rank, current), None)
     grown = [(share, mean), (-share, current)]
     if velocity is not None:
         grown.append((server.decay, velocity))
-    moved = combined(grown, velocity_rank(rank))
+    moved = _sum(grown, velocity_rank(rank), current)
     fresh = server.fresh * share
     terms = [(1 - fresh, current), (fresh, mean), (server.carried, moved)]
-    return StepOfFactors(combined([term for term in terms if term[0]], rank, old_a), moved)
+    return StepOfFactors(_sum([term for term in terms if term[0]], rank, current), moved)
+
+
+def _sum(terms: Sequence[tuple[float, Factors]], rank: int, current: Factors) -> Factors:
+    """Return the best approximation of a sum of products; directions it lacks are A's of now."""
+    total = ProductSum(out=current.b.shape[0], width=current.a.shape[1])
+    for factor, one in terms:
+        a, b = double(one)
+        total.add(factor * b, a)
+    return total.truncated(rank, 1.0, double(current)[0])
 
 
 def slots_of(server: Momentum | EntryStep | None) -> tuple[str, ...]:
