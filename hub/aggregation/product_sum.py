@@ -8,6 +8,10 @@ from hub.aggregation.contract import Factors
 
 Array64 = NDArray[np.float64]
 
+#: Columns that are added to a matrix at once, for going through it is what takes the time, and rows
+#: of it at a time, so that the product needs no memory to speak of.
+_BATCH, _ROWS = 256, 512
+
 
 class ProductSum:
     """A sum of products b @ a: stacked factors while they are narrow, one matrix afterwards.
@@ -25,22 +29,36 @@ class ProductSum:
 
     def add(self, b: Array64, a: Array64) -> None:
         """Add ``b @ a``: (out, r) by (r, width)."""
-        if self._dense is not None:
-            self._dense += b @ a
-            return
         self._columns.append(b)
         self._rows.append(a)
         self._stacked += b.shape[1]
+        if self._dense is not None:
+            if self._stacked >= _BATCH:
+                self._fold(self._dense)
         # Beyond this the matrix takes less memory than the stacks, however many updates follow.
-        if self._stacked > min(self._out, self._width):
+        elif self._stacked > min(self._out, self._width):
             self._dense = np.zeros((self._out, self._width), dtype=np.float64)
-            while self._columns:
-                self._dense += self._columns.pop(0) @ self._rows.pop(0)
+            self._fold(self._dense)
+
+    def _fold(self, dense: Array64) -> None:
+        """Add what is stacked to the matrix: many columns at once, some rows at a time."""
+        if self._columns:
+            columns, rows = np.hstack(self._columns), np.vstack(self._rows)
+            for at in range(0, self._out, _ROWS):
+                dense[at : at + _ROWS] += columns[at : at + _ROWS] @ rows
+        self._columns, self._rows, self._stacked = [], [], 0
+
+    def _whole(self) -> Array64 | None:
+        """Return the matrix with all that was added, if there is one."""
+        if self._dense is not None:
+            self._fold(self._dense)
+        return self._dense
 
     def components(self) -> tuple[Array64, Array64, Array64]:
         """Return the thin SVD of the sum: U, singular values in falling order, Vᵀ."""
-        if self._dense is not None:
-            u, s, vt = np.linalg.svd(self._dense, full_matrices=False)
+        dense = self._whole()
+        if dense is not None:
+            u, s, vt = np.linalg.svd(dense, full_matrices=False)
             return u, s, vt
         q_b, r_b = np.linalg.qr(np.hstack(self._columns))
         q_a, r_a = np.linalg.qr(np.vstack(self._rows).T)
@@ -49,9 +67,10 @@ class ProductSum:
 
     def along(self, columns: Array64) -> Array64:
         """Return the sum times ``columns``, (width, r)."""
-        if self._dense is not None:
-            dense: Array64 = self._dense @ columns
-            return dense
+        dense = self._whole()
+        if dense is not None:
+            product: Array64 = dense @ columns
+            return product
         total = np.zeros((self._out, columns.shape[1]), dtype=np.float64)
         for b, a in zip(self._columns, self._rows, strict=True):
             total += b @ (a @ columns)
@@ -59,8 +78,9 @@ class ProductSum:
 
     def norm(self) -> float:
         """Return the sum's Frobenius norm."""
-        if self._dense is not None:
-            return float(np.linalg.norm(self._dense))
+        dense = self._whole()
+        if dense is not None:
+            return float(np.linalg.norm(dense))
         if not self._columns:
             return 0.0
         # Orthonormal factors keep the norm, and nothing is squared: what cancels in the sum

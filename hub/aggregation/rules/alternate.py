@@ -1,4 +1,4 @@
-"""RoLoRA: B and A are trained in turns (Chen et al. 2025, arXiv 2502.01755, algorithm 1).
+"""RoLoRA: B and A are trained in turns (Chen et al. 2025, arXiv 2502.01755).
 
 In odd rounds the devices train B while A stays as it is, in even rounds A while B stays:
 

@@ -1,10 +1,10 @@
-"""FedIT: the factors are averaged one by one (Zhang et al. 2023, arXiv 2305.05644, algorithm 1).
+"""FedIT: the factors are averaged one by one (Zhang et al. 2023, arXiv 2305.05644).
 
     A = Σₖ wₖ Aₖ,   B = Σₖ wₖ Bₖ
 
 The mean of products is another thing than the product of means: B A has the cross terms wₖ wₗ Bₖ Aₗ
 that no device trained. The paper has one rank for all; where a device has a lower one, its factors
-are padded with zeros, as in HetLoRA (Cho et al. 2024, arXiv 2401.06432, section 3.2), and it trains
+are padded with zeros, as in HetLoRA (Cho et al. 2024, arXiv 2401.06432), and it trains
 the leading components as if there were no others.
 
 A device that started from an older adapter adds its difference to the current one.

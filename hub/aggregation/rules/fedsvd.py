@@ -1,4 +1,4 @@
-"""FedSVD: B is trained and averaged, then B A is factorised anew (arXiv 2505.12805, algorithm 1).
+"""FedSVD: B is trained and averaged, then B A is factorised anew (arXiv 2505.12805).
 
     B' = Σₖ wₖ Bₖ,   B' A = U Σ Vᵀ,   A ← Vᵀ,   B ← U Σ
 

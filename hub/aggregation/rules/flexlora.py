@@ -1,6 +1,6 @@
 """FlexLoRA: the products are averaged, and an SVD gives each device its leading components.
 
-Bai et al. 2024, arXiv 2402.11505, section 3:
+Bai et al. 2024, arXiv 2402.11505:
 
     W = Σₖ wₖ Bₖ Aₖ = U Σ Vᵀ,   B = U[:, :R] Σ[:R],   A = Vᵀ[:R]
 

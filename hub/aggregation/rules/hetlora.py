@@ -1,6 +1,6 @@
 """HetLoRA: zero-padded averages, weighted by how much each device's product holds.
 
-Cho et al. 2024, arXiv 2401.06432, section 3.2, "sparsity-weighted aggregation":
+Cho et al. 2024, arXiv 2401.06432, "sparsity-weighted aggregation":
 
     A = Σₖ pₖ pad(Aₖ),   B = Σₖ pₖ pad(Bₖ),   pₖ = Sₖ / Σₗ Sₗ,   Sₖ = ‖Bₖ Aₖ‖_F
 
