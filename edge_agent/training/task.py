@@ -2,12 +2,15 @@
 
 import gc
 import hashlib
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from edge_agent.errors import AdapterError, AgentError, DataError
 from edge_agent.protocol import Event, Finished, Losses, Progress, Work
@@ -25,7 +28,7 @@ from edge_agent.training.following import follow_all
 from edge_agent.training.heap import trim_heap
 from edge_agent.training.optimizers import check_words
 from edge_agent.training.residuals import Facts
-from edge_agent.training.start import PackedStart
+from edge_agent.training.start import CORE, PackedStart
 from edge_agent.training.tokens import Row
 from edge_agent.training.train import train
 from wire.codecs import by_name
@@ -34,6 +37,8 @@ from wire.manifest import AdapterManifest
 from wire.messages import LocalWork, TrainMetrics
 from wire.tensors import PackedFile, pack
 from wire.trained_factors import RESTS, TRAINS
+
+log = logging.getLogger(__name__)
 
 
 class Tasks:
@@ -171,7 +176,7 @@ class Tasks:
         self._report(Progress(task=work.task, stage="pack"))
         try:
             codec, update = by_name(work.codec), placed.update()
-            memory = _memory(work, local, start) if codec.biased else None
+            memory = _memory(work, local, start, update) if codec.biased else None
             if memory is not None:
                 update = memory.added(update)
             packed = pack(update, codec, local.seed)
@@ -200,8 +205,13 @@ def _role(work: Work) -> Role:
     return role
 
 
-def _memory(work: Work, local: LocalWork, start: PackedStart) -> ErrorFeedback | None:
+def _memory(
+    work: Work, local: LocalWork, start: PackedStart, update: Mapping[str, NDArray[np.float32]]
+) -> ErrorFeedback | None:
     if work.feedback is None:
+        return None
+    if any(name.endswith(CORE) for name in update):
+        log.info("what codec %s leaves out of cores is not kept for later", work.codec)
         return None
     reach = local.lr * local.steps
     folder, accepted = Path(work.feedback.folder), work.feedback.accepted

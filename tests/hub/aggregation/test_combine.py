@@ -157,7 +157,7 @@ def test_a_core_and_factors_fold_into_one_adapter(current: GlobalAdapter, write:
     older = write("older", {"q.lora_A": E[1:], "q.lora_B": array([[0, 0], [7, 0], [0, 7]]),
                             "k.lora_A": E[:2], "k.lora_B": array([[0, 0]] * 3)})  # fmt: skip
     moved = cores | {"q.core": array(np.diag([-2, 3]) / np.sqrt(3))}
-    late = replace(x, update=write("late", moved), start=older)
+    late = replace(x, update=write("late", moved), start=(Slice(older, 2),))
     np.testing.assert_allclose(product(run(current, [late]), "q"), np.diag([4, 0, 3]), atol=1e-5)
 
 

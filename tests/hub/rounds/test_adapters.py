@@ -219,6 +219,53 @@ def test_each_layer_is_combined_once_however_many_slices(sliced: Job) -> None:
     assert asked == ["k", "q"]
 
 
+def test_a_basis_that_stays_is_not_turned(job: Job) -> None:
+    """The last two components, of one band, change places: turned back, nothing has changed."""
+    job.advance()
+    job.advance()
+    start, values = job.adapters.load(job.versions[-1]), job.values(job.versions[-1])
+    swapped = [*range(6), 7, 6]
+
+    def factors(target: str) -> Factors:
+        return Factors(values[f"{target}.lora_A"][swapped], values[f"{target}.lora_B"][:, swapped])
+
+    moved = {}
+    for basis in ("same", "turned"):
+        lora = Layers(start.manifest.expected_lora(RANK), factors, basis)
+        version = job.adapters.advance(
+            job.versions[-1], start, Combined(lora, None), 3, "auto", mixed=True
+        )
+        before, after = values["q.lora_A"], job.values(version)["q.lora_A"]
+        moved[basis] = np.linalg.norm(after - before) / np.linalg.norm(before)
+    assert moved["turned"] < 1e-2
+    assert moved["same"] > 0.1
+
+
+@pytest.mark.parametrize("slices", [1, 3])
+def test_a_new_basis_is_published_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slices: int
+) -> None:
+    if slices > 1:
+        monkeypatch.setattr("hub.aggregation.bands.CHUNK_BYTES", 150)
+    job = Job(tmp_path)
+    job.advance()
+    start, values = job.adapters.load(job.versions[-1]), job.values(job.versions[-1])
+    asked: list[str] = []
+
+    def factors(target: str) -> Factors:
+        asked.append(target)
+        return Factors(values[f"{target}.lora_A"][::-1], values[f"{target}.lora_B"][:, ::-1])
+
+    lora = Layers(start.manifest.expected_lora(RANK), factors, "new")
+    version = job.adapters.advance(
+        job.versions[-1], start, Combined(lora, None), 2, "auto", mixed=True
+    )
+    parts = job.adapters.manifest(version).lora_slices()
+    assert [one.difference for one in parts] == [None] * slices
+    assert np.array_equal(job.values(version)["q.lora_A"], values["q.lora_A"][::-1])
+    assert asked == ["k", "q"]
+
+
 def test_a_raw_job_is_exact_and_whole(tmp_path: Path) -> None:
     job = Job(tmp_path, "raw")
     meant = job.advance()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hub.aggregation.contract import Trained
+from hub.aggregation.slices import SlicedFactors
 from hub.aggregation.strategies import configured
 from hub.rounds.actions import Combine
 from hub.rounds.adapters import Adapters
@@ -124,9 +125,9 @@ class Job:
     @property
     def factors(self) -> tuple[np.ndarray, np.ndarray]:
         adapter = self.adapters.load(self.now)
-        assert adapter.lora is not None
-        with PackedFile.open(adapter.lora, adapter.manifest.expected_lora(2)) as packed:
-            return packed.get("q.lora_A"), packed.get("q.lora_B")
+        with SlicedFactors(adapter.manifest, adapter.lora) as opened:
+            found = opened.factors("q")
+            return found.a, found.b
 
     def towards(self, matrix: Any) -> dict[str, np.ndarray]:
         """Return the update of a device whose layer becomes a given matrix of rank 2 at most."""

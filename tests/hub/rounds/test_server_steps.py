@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from hub.aggregation.combine import Combined
-from hub.aggregation.contract import AggregationError, Array, Factors, GlobalAdapter, Momentum
+from hub.aggregation.contract import (
+    AggregationError,
+    Array,
+    Factors,
+    GlobalAdapter,
+    Momentum,
+    Slice,
+)
 from hub.aggregation.layers import Layers
 from hub.aggregation.strategies import by_name
 from hub.rounds.server_state import read_state, state_blobs
@@ -53,7 +60,7 @@ class Hub:
             path = self.folder / name
             path.write_bytes(pack(tensors, codec("raw"), 0))
             paths.append(path)
-        return GlobalAdapter(self.manifest, *paths)
+        return GlobalAdapter(self.manifest, (Slice(paths[0], self.manifest.rank),), paths[1])
 
     def kept(self, state: str | None) -> dict[str, Array]:
         """Return all that is kept, read from disk."""
@@ -222,7 +229,7 @@ def test_memory_does_not_grow_with_the_layers(tmp_path: Path) -> None:
         path.write_bytes(
             pack({n: rng.normal(size=s).astype("f4") for n, s in expected.items()}, codec("raw"), 0)
         )
-        start = GlobalAdapter(shapes, path, None)
+        start = GlobalAdapter(shapes, (Slice(path, 16),), None)
         a, b = (rng.normal(size=s).astype("f4") for s in ((16, 96), (96, 16)))
         mean = Combined(lora=Layers(expected, lambda _: Factors(a, b)), prompt=None)
         state = None
