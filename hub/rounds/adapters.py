@@ -47,18 +47,22 @@ class Adapters:
     def __init__(self, store: BlobStore) -> None:
         self._store = store
 
-    def begin(self, manifest: AdapterManifest, seed: int, codec: str) -> str:
+    def begin(
+        self, manifest: AdapterManifest, seed: int, codec: str, *, ordered: bool = True
+    ) -> str:
         """Store the adapter before round 1; return its manifest's sha256.
 
         Args:
             manifest: without parts.
             seed: the job's.
             codec: of the job file.
+            ordered: whether the job's rule puts components in order of importance; if not, LoRA
+                comes in one slice, as leading ones alone would mean little.
         """
         parts = []
         if manifest.shapes:
             numbers = sum(shape.inputs + shape.outputs for shape in manifest.shapes.values())
-            ranks = slices(manifest.rank, numbers)
+            ranks = slices(manifest.rank, numbers) if ordered else [manifest.rank]
             parts += self._first("lora", lora_start(manifest, seed), ranks, codec)
         if manifest.tokens:
             parts += self._first("prompt", Few(prompt_start(manifest, seed)), [], codec)

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from hub.aggregation.contract import AggregationError, ProductRule, Trained
-from hub.aggregation.rules import product_rule
+from hub.aggregation.rules import orders, product_rule
 from hub.jobs import JobFile
 from hub.models import BaseModel
 from hub.rounds import actions, events
@@ -80,7 +80,9 @@ class JobRun:
     def begin(self) -> None:
         """Write the log's first event: the adapter before round 1 is on disk."""
         manifest = start_manifest(self.file, self.base)
-        start = self.desk.adapters.begin(manifest, self.spec.seed, self.file.codec)
+        start = self.desk.adapters.begin(
+            manifest, self.spec.seed, self.file.codec, ordered=orders(self.rule)
+        )
         rules = events.RoundRules(job=self.name, rounds=self.file.rounds)
         self.record(events.Submitted(rules=rules, start=start))
 

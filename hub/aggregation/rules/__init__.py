@@ -33,6 +33,14 @@ def keeps_basis(rule: ProductRule) -> bool:
     return all(rule.basis(round_) == "same" and rule.trains(round_) == "b" for round_ in (1, 2))
 
 
+def orders(rule: ProductRule) -> bool:
+    """Return whether a round ever puts components in order of importance.
+
+    Where none does, the leading ones say little without the others, and an adapter comes whole.
+    """
+    return any(rule.basis(round_) != "same" for round_ in (1, 2))
+
+
 def product_rule(name: str) -> ProductRule:
     """Return the rule for low-rank products that has this name.
 

@@ -21,7 +21,9 @@ RANK, OUT, INPUTS, TOKENS = 8, 192, 128, 4
 class Job:
     """Rounds of random walks, published one after the other."""
 
-    def __init__(self, folder: Path, codec: str = "auto", *, mixed: bool = True) -> None:
+    def __init__(
+        self, folder: Path, codec: str = "auto", *, mixed: bool = True, ordered: bool = True
+    ) -> None:
         self.store = BlobStore(folder)
         self.adapters = Adapters(self.store)
         self.codec = codec
@@ -37,7 +39,7 @@ class Job:
             hidden_size=64,
             parts=[],
         )
-        self.versions = [self.adapters.begin(start, 7, codec)]
+        self.versions = [self.adapters.begin(start, 7, codec, ordered=ordered)]
 
     def advance(self, scale: float = 0.01) -> dict[str, np.ndarray]:
         """Publish a version near the last one, in another basis; return what was meant."""
@@ -173,6 +175,16 @@ def test_a_large_adapter_comes_in_slices_of_falling_importance(sliced: Job) -> N
     assert list(sliced.adapters.files(version)) == [
         "manifest", "lora-0", "lora-1", "lora-2", "prompt-0",
     ]  # fmt: skip
+
+
+def test_components_in_no_order_come_in_one_slice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hub.aggregation.bands.CHUNK_BYTES", 150)
+    job = Job(tmp_path, ordered=False)
+    job.advance()
+    for version in job.versions:
+        assert [one.rank for one in job.adapters.manifest(version).lora_slices()] == [0]  # all
 
 
 def test_slices_and_whole_are_the_same_adapter(

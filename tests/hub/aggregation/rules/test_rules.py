@@ -15,7 +15,7 @@ from hub.aggregation.contract import (
     ProductRule,
     VectorUpdate,
 )
-from hub.aggregation.rules import factor_rule, factor_rules, product_rule, product_rules
+from hub.aggregation.rules import factor_rule, factor_rules, orders, product_rule, product_rules
 from tests.hub.aggregation.rules.cases import moved, product, random_layer, random_update, relative
 from wire.trained_factors import RESTS, TRAINS
 
@@ -30,6 +30,11 @@ def test_an_unknown_rule_is_refused_with_the_known_ones() -> None:
         product_rule("mean")
     with pytest.raises(AggregationError, match="mean"):
         factor_rule("median of medians")
+
+
+def test_rules_that_average_factors_put_components_in_no_order() -> None:
+    names = {name for name, rule in product_rules().items() if not orders(rule)}
+    assert names == {"alternate", "fedit", "freeze_a", "hetlora"}
 
 
 @pytest.mark.parametrize("rule", product_rules().values(), ids=lambda rule: rule.name)
