@@ -15,8 +15,10 @@ import torch
 from edge_agent.protocol import Finished, Losses, Work
 from edge_agent.training.task import Tasks
 from hub.aggregation.check import check_update, reach
-from hub.aggregation.contract import Array
+from hub.aggregation.contract import Array, Trained
 from hub.aggregation.rules import product_rule, product_rules
+from hub.aggregation.slices import SlicedFactors
+from hub.aggregation.strategies import configured
 from hub.rounds.actions import Combine
 from hub.rounds.adapters import Adapters
 from hub.rounds.asked import trains_of
@@ -93,11 +95,13 @@ class Job:
             )  # fmt: skip
         self.updates.append(held)
         action = Combine(round=round_, start=version, updates=tuple(updates))
-        made, _ = combine_round(
-            self.blobs, self.adapters, action, rule=self.rule.name, strategy="fedavg",
+        made = combine_round(
+            self.blobs, self.adapters, action, rule=self.rule.name,
+            strategy=configured("fedavg", {}),
+            trained=lambda one, now: Trained(one.device, one.tokens, one.staleness(now)),
             codec=self.codec,
         )  # fmt: skip
-        self.versions.append(made)
+        self.versions.append(made.manifest)
 
     def evaluate(self) -> float:
         """Return the newest adapter's loss on held-out text."""
@@ -106,9 +110,8 @@ class Job:
     def values(self, version: int) -> dict[str, Array]:
         """Return a version's factors."""
         adapter = self.adapters.load(self.versions[version])
-        assert adapter.lora is not None
-        with PackedFile.open(adapter.lora, adapter.manifest.expected_lora(RANK)) as packed:
-            return {name: packed.get(name) for name in packed.names()}
+        with SlicedFactors(adapter.manifest, adapter.lora) as factors:
+            return {name: factors.tensor(name) for name in adapter.manifest.expected_lora(RANK)}
 
     def _train(self, device: str, rank: int, rung: str, round_: int) -> Path:
         work = LocalWork(
