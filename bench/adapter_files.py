@@ -9,6 +9,7 @@ from safetensors.numpy import load_file
 
 from bench.report import BenchError
 from hub.aggregation.contract import Array
+from hub.aggregation.rules import orders, product_rule
 from hub.demo.summary import Summary
 from hub.export.peft_folder import PROMPT_FOLDER
 from hub.hash_cache import HashCache
@@ -51,7 +52,9 @@ def start_adapter(run_folder: Path, summary: Summary, folder: Path) -> AdapterFi
     folder.mkdir(parents=True, exist_ok=True)
     base = load_model(file.model.base, HashCache(folder / "hashes.json"))
     store = BlobStore(folder / "blobs")
-    sha256 = Adapters(store).begin(start_manifest(file, base), summary.seed, file.codec)
+    ordered = orders(product_rule(file.rule))
+    manifest = start_manifest(file, base)
+    sha256 = Adapters(store).begin(manifest, summary.seed, file.codec, ordered=ordered)
     if f'"{sha256}"' not in (run_folder / "events.jsonl").read_text():
         raise BenchError(f"{run_folder}/events.jsonl names another first adapter than {sha256}.")
     files = Adapters(store).files(sha256)

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -14,7 +14,7 @@ from edge_agent.slices import SliceChoice
 from wire.blobs import BlobStore
 from wire.errors import WireError
 from wire.manifest import AdapterManifest, AdapterPart, BlobName
-from wire.messages import AdapterRef
+from wire.messages import AdapterRef, BlobRef
 
 log = logging.getLogger(__name__)
 
@@ -91,15 +91,25 @@ class Adapters:
         if manifest is not None:
             self._whole_only.update(part.sha256 for part in manifest.parts)
 
-    def refresh(self, current: AdapterRef | None, keep: set[str]) -> None:
+    def has(self, references: Iterable[BlobRef]) -> bool:
+        """Return whether blobs are here, all of them; what is missing is asked for."""
+        now = time.monotonic()
+        here = [self._collector.want(one.sha256, one.size_bytes, now) for one in references]
+        return all(here)
+
+    def refresh(
+        self, current: AdapterRef | None, keep: set[str], others: Iterable[BlobRef] = ()
+    ) -> None:
         """Gather the newest adapter of each job as it is broadcast; let older ones go.
 
         Args:
             current: of the running task.
             keep: other blobs that are still needed.
+            others: that are still to be gathered for the running task, or needed by it.
         """
         now = time.monotonic()
-        references = [*self._jobs.adapters(), *([current] if current else [])]
+        references: list[AdapterRef | BlobRef] = [*self._jobs.adapters(), *others]
+        references += [current] if current else []
         wanted = {one.sha256: (one.size_bytes, b"") for one in references}
         held: set[str] = set()
         for sha256 in list(wanted):

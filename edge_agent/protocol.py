@@ -77,6 +77,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True, tag="work"):
     variants: list[str] = []
     checkpoint: str | None = None  # file that the training state is kept in, and taken up from
     feedback: Feedback | None = None
+    control: str | None = None  # files of the control variates that `work` names: all devices' mean
+    own_control: str | None = None  # and this device's own
 
 
 class Pause(msgspec.Struct, frozen=True, kw_only=True, tag="pause"):

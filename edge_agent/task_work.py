@@ -11,7 +11,7 @@ from edge_agent.jobs import residuals_of
 from edge_agent.planning.counts import rows_at_a_time
 from edge_agent.protocol import Feedback, Work
 from edge_agent.task_run import TaskRun
-from wire.messages import LocalWork, Result, RungPlan, TrainMetrics
+from wire.messages import BlobRef, LocalWork, Result, RungPlan, TrainMetrics
 
 if TYPE_CHECKING:
     from edge_agent.agent import Supervisor
@@ -57,7 +57,13 @@ def work_of(agent: "Supervisor", task: TaskRun, base: Path, adapter: Gathered) -
         feedback=Feedback(
             folder=str(residuals_of(agent.folder, offer.job)), accepted=offer.accepted
         ),
+        control=_file(agent, offer.work.control) if offer.work else None,
+        own_control=_file(agent, offer.work.own_control) if offer.work else None,
     )
+
+
+def _file(agent: "Supervisor", reference: BlobRef | None) -> str | None:
+    return str(agent.blobs.path(reference.sha256)) if reference is not None else None
 
 
 def _local(work: LocalWork | None, line: RungPlan) -> LocalWork | None:

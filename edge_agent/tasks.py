@@ -12,6 +12,7 @@ from edge_agent.task_run import TaskRun
 from edge_agent.task_work import STATE_FILE, result_of, work_of
 from edge_agent.upload import Uploads
 from wire.messages import (
+    BlobRef,
     Cancel,
     Evaluated,
     Offer,
@@ -42,6 +43,13 @@ def allows(plan: RungPlan, offer: Offer) -> bool:
         and offer.work.batch <= plan.batch
         and offer.work.seq_len <= plan.seq_len
     )
+
+
+def controls_of(offer: Offer) -> list[BlobRef]:
+    """Return the control variates that a task trains with."""
+    work = offer.work
+    found = (work.control, work.own_control) if work is not None else ()
+    return [one for one in found if one is not None]
 
 
 class Tasks:
@@ -79,7 +87,8 @@ class Tasks:
         if not allows(plan, offer):
             self._take(offer, f"the plan is now: {plan.reason}")
             return
-        for sha256 in (offer.base, offer.adapter.sha256):
+        others = [one.sha256 for one in controls_of(offer)]
+        for sha256 in (offer.base, offer.adapter.sha256, *others):
             check_sha256(sha256)  # both become names of files
         line = line_of(offer, self._agent.jobs.lines_of(offer.job), plan)
         if line is None:
@@ -149,7 +158,7 @@ class Tasks:
             )
             return
         adapter = self._agent.adapters.files(offer.adapter)
-        if adapter is None:
+        if not self._agent.adapters.has(controls_of(offer)) or adapter is None:
             task.stage = "adapter"
             return
         task.adapter_wait_s = task.adapter_wait_s or time.monotonic() - task.started_at
@@ -247,7 +256,8 @@ class Tasks:
         """Gather the newest adapters, let older ones go."""
         task = self.current
         keep = {task.update} if task is not None and task.update is not None else set[str]()
-        self._agent.adapters.refresh(task.offer.adapter if task else None, keep)
+        others = controls_of(task.offer) if task is not None else []
+        self._agent.adapters.refresh(task.offer.adapter if task else None, keep, others)
 
     def tick(self, now: float) -> None:
         """Send what may go; give up what took too long: the hub has closed the round."""

@@ -10,14 +10,17 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from hub.aggregation.rules import product_rules
+from hub.aggregation.contract import ProductRule, Strategy
+from hub.aggregation.rules import keeps_basis, product_rule, product_rules
 from hub.aggregation.strategies import catalogue as strategies
-from hub.errors import ConfigError
+from hub.aggregation.strategies import configured, defaults
+from hub.errors import ConfigError, shown
 from hub.yaml_file import one_of, parse_yaml
 from wire.codecs import CODEC_NAMES
 from wire.errors import MalformedError
 from wire.topics import check_name
 
+_RULE = "stack_svd"
 _Rank = Annotated[int, Meta(ge=1, le=1024)]
 _Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 _Batch = Annotated[int, Meta(ge=1, le=4096)]
@@ -25,6 +28,8 @@ _Tokens = Annotated[int, Meta(ge=1, le=4096)]
 _SeqLen = Annotated[int, Meta(ge=8, le=1_048_576)]
 _LearningRate = Annotated[float, Meta(gt=0, le=10)]
 _Seconds = Annotated[float, Meta(gt=0, le=30 * 86400)]
+_Decay = Annotated[float, Meta(ge=0, le=0.999)]
+_Mu = Annotated[float, Meta(ge=0, le=1000)]
 
 
 def _at_most(path: str, value: int, limit_path: str, limit: int) -> None:
@@ -35,6 +40,19 @@ def _at_most(path: str, value: int, limit_path: str, limit: int) -> None:
 def _one_of(path: str, value: str, names: Collection[str]) -> None:
     if value not in names:
         raise ConfigError(path, value, one_of(names))
+
+
+def _does(rule: ProductRule) -> str:
+    """Return what a rule does to a basis that it doesn't keep."""
+    if rule.basis(2) != "same":
+        return "turns it each round"
+    return "moves cores, not entries" if rule.trains(2) == "core" else "trains both factors"
+
+
+def _fixed_rules() -> str:
+    """Return the rules that keep a basis, as a part of a list; none is none."""
+    names = [name for name, rule in product_rules().items() if keeps_basis(rule)]
+    return f"rule {one_of(names)}, " if names else ""
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -121,6 +139,23 @@ class LocalPart(_Part, frozen=True, kw_only=True):
         _at_most("local.min_seq_len", self.min_seq_len, "local.seq_len", self.seq_len)
 
 
+class ServerPart(_Part, frozen=True, kw_only=True):
+    """What the strategy is set to; null: its own default. A key it doesn't have is refused."""
+
+    lr: _LearningRate | None = None
+    momentum: _Decay | None = None
+    beta1: _Decay | None = None
+    beta2: _Decay | None = None
+    tau: Annotated[float, Meta(gt=0, le=10)] | None = None
+    mu: _Mu | None = None
+
+    def given(self) -> dict[str, float]:
+        """Return what is set."""
+        return {
+            key: value for key, value in msgspec.structs.asdict(self).items() if value is not None
+        }
+
+
 class JobFile(_Part, frozen=True, kw_only=True):
     """One adapter to be trained. Every key but ``job`` and ``model.base`` has a default."""
 
@@ -130,7 +165,8 @@ class JobFile(_Part, frozen=True, kw_only=True):
     lora: LoraPart = LoraPart()
     prompt: PromptPart = PromptPart()
     strategy: str = "fedavg"
-    rule: str = "stack_svd"
+    server: ServerPart = ServerPart()
+    rule: str = _RULE
     rounds: _Count = 20
     cohort: CohortPart = CohortPart()
     deadline_s: Literal["auto"] | _Seconds = "auto"
@@ -147,6 +183,63 @@ class JobFile(_Part, frozen=True, kw_only=True):
         _one_of("strategy", self.strategy, strategies())
         _one_of("rule", self.rule, product_rules())
         _one_of("codec", self.codec, ["auto", *CODEC_NAMES])
+        if self.method == "prompt" and self.rule != _RULE:
+            raise ConfigError(
+                "rule",
+                self.rule,
+                _RULE,
+                message=f"rule is {self.rule!r}; with method prompt there are no LoRA factors to "
+                "combine, and prompts are averaged. Leave rule out, or use method lora.",
+            )
+        self._check_strategy()
+
+    def chosen_strategy(self) -> Strategy:
+        """Return the strategy as it is set."""
+        return configured(self.strategy, self.server.given())
+
+    def _check_strategy(self) -> None:
+        known = defaults(self.strategy)
+        for key, value in self.server.given().items():
+            if key not in known:
+                has = f"it has {', '.join(known)}" if known else "it has no settings"
+                raise ConfigError(
+                    f"server.{key}",
+                    value,
+                    "null",
+                    message=f"server.{key} means nothing to strategy {self.strategy}; {has}.",
+                )
+        self._check_basis()
+        terms = self.chosen_strategy().local
+        for key, wanted in terms.needs.items():
+            value = getattr(self.local, key)
+            if value != wanted:
+                raise ConfigError(
+                    f"local.{key}",
+                    value,
+                    shown(wanted),
+                    message=f"local.{key} is {shown(value)}; strategy {self.strategy} needs "
+                    f"{shown(wanted)}: {terms.why}.",
+                )
+
+    def _check_basis(self) -> None:
+        strategy = self.chosen_strategy()
+        if strategy.basis == "any" or "lora" not in self.method:
+            return
+        rule = product_rule(self.rule)
+        if strategy.local.control is not None:
+            why = "keeps control variates of prompts alone"
+            instead = "strategy fednova, or method prompt"
+        elif not keeps_basis(rule):
+            why = f"needs a fixed basis; rule {self.rule} {_does(rule)}"
+            instead = f"strategy fedavgm, {_fixed_rules()}or method prompt"
+        else:
+            return
+        raise ConfigError(
+            "strategy",
+            self.strategy,
+            instead,
+            message=f"strategy {self.strategy} {why}. Use {instead}.",
+        )
 
 
 def parse_job(text: str) -> JobFile:

@@ -38,6 +38,7 @@ from wire.messages import (
 )
 from wire.tensors import pack
 from wire.topics import Topics
+from wire.trained_factors import update_shapes
 from wire.transfer import CHUNK_BYTES, chunk_count, decode_chunk, encode_chunk
 
 TIMEOUT_S = 30.0
@@ -61,6 +62,7 @@ class ScriptedDevice:
         self.role = role
         self.rank = rank
         self.codecs = ["raw", "bf16", "int8"]
+        self.rung = "resident" if role == "lora" else role
         self.offers: list[Offer] = []
         self.seen: list[Message] = []
         self.chunks: list[bytes] = []
@@ -98,7 +100,7 @@ class ScriptedDevice:
         """Publish state and info with one plan."""
         plan = RungPlan(
             role=self.role,  # type: ignore[arg-type]
-            rung="resident" if self.role == "lora" else self.role,
+            rung=self.rung,
             rank=self.rank if self.role == "lora" else 0,
             batch=1,
             seq_len=32,
@@ -227,8 +229,9 @@ class ScriptedDevice:
     def make_update(self, offer: Offer, *, scale: float = 1e-3, seed: int = 0) -> bytes:
         """Return a well-formed update of small random numbers."""
         manifest = self.manifest(offer)
+        assert offer.work is not None
         shapes = (
-            manifest.expected_lora(offer.rank)
+            update_shapes(manifest.expected_lora(offer.rank), offer.work.trains)
             if offer.role == "lora"
             else manifest.expected_prompt()
         )

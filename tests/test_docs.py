@@ -27,6 +27,8 @@ from edge_agent.pausing import Comfort, find
 from edge_agent.planner import choose, ladder
 from edge_agent.probe.conditions import Conditions
 from edge_agent.training.data import count
+from hub.aggregation.strategies import catalogue as strategies
+from hub.aggregation.strategies import defaults
 from hub.api import control
 from hub.api.app import create_app
 from hub.api.server import HttpServer
@@ -154,12 +156,26 @@ def test_a_key_is_documented_with_its_default_and_what_is_allowed(
     [
         ("codec", ["auto", *CODEC_NAMES]),
         ("method", ["lora", "prompt", "lora+prompt"]),
+        ("strategy", [name for name, one in strategies().items() if one.basis == "any"]),
     ],
 )
 def test_a_choice_that_the_page_explains_is_one_that_parses(key: str, names: list[str]) -> None:
     for name in names:
         assert getattr(parse_job(f"job: a\nmodel: {{base: b}}\n{key}: {name}"), key) == name
         assert f"`{name}`" in rows(sections("job-file.md")["Keys"])[key][3]
+
+
+@pytest.mark.parametrize("name", strategies())
+def test_a_strategy_is_explained_with_its_paper_and_defaults(name: str) -> None:
+    what, settings = rows(sections("job-file.md")["strategy"])[name][1:]
+    assert "(https://arxiv.org/abs/" in what
+    said = load_mapping("{" + settings.replace("`", "") + "}", "a cell")
+    assert said == pytest.approx(defaults(name))
+
+
+@pytest.mark.parametrize("name", strategies())
+def test_a_strategy_has_a_job_file(name: str) -> None:
+    assert parse_job((DOCS / "jobs" / f"{name}.yaml").read_text()).strategy == name
 
 
 YAML = [fence for page in PAGES for fence in fences(page) if fence.language == "yaml"]

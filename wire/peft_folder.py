@@ -5,7 +5,7 @@ adapter in one folder. Format: `save_pretrained` of PEFT 0.14 to 0.21
 (https://huggingface.co/docs/peft/developer_guides/checkpoint).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,14 @@ from wire.safetensors_writer import write_safetensors
 Array = NDArray[np.float32]
 
 
-def write_lora(folder: Path, tensors: Mapping[str, Array], base: str) -> None:
+def write_lora(
+    folder: Path,
+    tensors: Mapping[str, Array],
+    base: str,
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    revision: str | None = None,
+) -> None:
     """Write a LoRA folder.
 
     Args:
@@ -26,10 +33,14 @@ def write_lora(folder: Path, tensors: Mapping[str, Array], base: str) -> None:
         tensors: ``{target}.lora_A`` (r, in) and ``{target}.lora_B`` (out, r) of each target
             module, the same r everywhere.
         base: name or path of the base model.
+        shapes: of the tensors, where making one only to look at it would be dear.
+        revision: of the base, where it has several.
     """
-    targets = sorted(name.removesuffix(".lora_A") for name in tensors if name.endswith(".lora_A"))
-    rank = int(tensors[f"{targets[0]}.lora_A"].shape[0])
+    shapes = shapes or {name: tensors[name].shape for name in tensors}
+    targets = sorted(name.removesuffix(".lora_A") for name in shapes if name.endswith(".lora_A"))
+    rank = int(shapes[f"{targets[0]}.lora_A"][0])
     config = _config("LORA", base) | {
+        "revision": revision,
         "r": rank,
         "lora_alpha": rank,
         # Whole module paths: a suffix could also match a layer that wasn't trained.
@@ -40,7 +51,7 @@ def write_lora(folder: Path, tensors: Mapping[str, Array], base: str) -> None:
         "init_lora_weights": True,
         "use_rslora": False,
     }
-    _write(folder, config, tensors, lambda name: f"base_model.model.{name}.weight")
+    _write(folder, config, tensors, shapes, lambda name: f"base_model.model.{name}.weight")
 
 
 def write_prompt(folder: Path, prompt: Array, base: str) -> None:
@@ -52,7 +63,7 @@ def write_prompt(folder: Path, prompt: Array, base: str) -> None:
         "num_transformer_submodules": 1,
         "prompt_tuning_init": "RANDOM",
     }
-    _write(folder, config, {"prompt_embeddings": prompt})
+    _write(folder, config, {"prompt_embeddings": prompt}, {"prompt_embeddings": prompt.shape})
 
 
 def write_prefix(folder: Path, tensors: Mapping[str, Array], base: str) -> None:
@@ -81,7 +92,8 @@ def write_prefix(folder: Path, tensors: Mapping[str, Array], base: str) -> None:
         "prefix_projection": False,
     }
     rows = np.stack(parts).transpose(2, 0, 1, 3)  # (tokens, 2 * layers, heads, size)
-    _write(folder, config, {"prompt_embeddings": rows.reshape(tokens, -1)})
+    flat = rows.reshape(tokens, -1)
+    _write(folder, config, {"prompt_embeddings": flat}, {"prompt_embeddings": flat.shape})
 
 
 def _config(kind: str, base: str) -> dict[str, Any]:
@@ -98,15 +110,16 @@ def _write(
     folder: Path,
     config: dict[str, Any],
     tensors: Mapping[str, Array],
+    shapes: Mapping[str, Sequence[int]],
     named: Callable[[str], str] = str,
 ) -> None:
-    """Write both files; tensors are asked for one at a time, twice, and never held together."""
+    """Write both files; tensors are asked for one at a time, and never held together."""
     folder.mkdir(parents=True, exist_ok=True)
     write_safetensors(
         folder / "adapter_model.safetensors",
-        {named(name): ("F32", tensors[name].shape) for name in tensors},
+        {named(name): ("F32", shapes[name]) for name in shapes},
         # An array's memory is written as it lies, whatever its strides.
-        (np.ascontiguousarray(tensors[name], dtype="<f4").data for name in tensors),
+        (np.ascontiguousarray(tensors[name], dtype="<f4").data for name in shapes),
         {"format": "pt"},
     )
     # The configuration comes last: a folder that has it is complete.

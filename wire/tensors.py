@@ -181,6 +181,9 @@ class PackedFile:
         """Return the tensors' names, sorted."""
         return sorted(self._expected)
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._expected
+
     def get(self, name: str) -> Array:
         """Return one tensor, expanded; no other one is read.
 

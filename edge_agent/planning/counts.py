@@ -87,10 +87,10 @@ class Case:
 
     @property
     def moments(self) -> int:
-        """Numbers that the optimiser keeps for each number that is trained."""
+        """Numbers that optimiser and strategy keep for each number that is trained."""
         if self.knobs.optimizer == "sgd":
-            return 1 if self.knobs.momentum else 0
-        return 2  # AdamW's, and as many for one that is not known yet
+            return self.knobs.kept + (1 if self.knobs.momentum else 0)
+        return self.knobs.kept + 2  # AdamW's, and as many for one that is not known yet
 
     @property
     def row(self) -> int:
@@ -112,6 +112,13 @@ class Case:
     def factors(self, rank: int) -> int:
         """Return the numbers in the LoRA factors of all linear layers of the blocks."""
         return self.shape.layers * rank * sum(out + inp for out, inp in self.linears)
+
+    def trained_factors(self, rank: int) -> int:
+        """Return the numbers in those of them that are trained: of both A and B, or of one."""
+        out = sum(wide for wide, _ in self.linears)
+        inputs = sum(wide for _, wide in self.linears)
+        wide = {"a": inputs, "b": out, "either": max(out, inputs)}
+        return self.shape.layers * rank * wide.get(self.knobs.trains, out + inputs)
 
     @property
     def linears(self) -> list[tuple[int, int]]:

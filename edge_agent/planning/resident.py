@@ -53,7 +53,8 @@ def _weights(case: Case) -> int:
 
 def _working(case: Case, rung: str) -> dict[str, int]:
     shape, cb = case.shape, case.compute_bytes
-    trained, held = case.factors(case.sizes.rank), case.factors(case.adapter_rank)
+    trained = case.trained_factors(case.sizes.rank)
+    held = case.factors(case.adapter_rank)
     prompt = case.knobs.prompt_tokens * shape.hidden_size * FLOAT_BYTES
     each = (2 + case.moments) * FLOAT_BYTES  # value, gradient, and what the optimiser keeps
     one_input = case.positions * shape.hidden_size * cb

@@ -71,7 +71,7 @@ def trained_numbers(case: Case, rung: str) -> int:
         return case.shape.layers * len(case.linears) * rank * rank
     if rung == "prompt":
         return case.knobs.prompt_tokens * case.shape.hidden_size
-    return case.factors(rank) if rung != "infer" else 0
+    return case.trained_factors(rank) if rung != "infer" else 0
 
 
 def _standing(case: Case, rung: str) -> dict[str, int]:
@@ -79,7 +79,8 @@ def _standing(case: Case, rung: str) -> dict[str, int]:
     shape = case.shape
     lead = case.sizes.rank if rung == "streamed" else 0
     rest = 0 if case.local else max(0, case.adapter_rank - lead)
-    frozen = case.factors(rest) * case.compute_bytes
+    still = case.factors(lead) - case.trained_factors(lead)
+    frozen = (case.factors(rest) + still) * case.compute_bytes
     state = trained_numbers(case, rung) * (1 + case.moments) * FLOAT_BYTES
     terms = {"adapter": frozen + state + case.knobs.prompt_tokens * shape.hidden_size * FLOAT_BYTES}
     # Norms and biases are copies in float32.

@@ -12,8 +12,18 @@ from torch import nn
 from edge_agent.training.adapter_check import check
 from edge_agent.training.contract import Loss, Trained
 from edge_agent.training.loss import backward_loss, evaluate_loss
-from edge_agent.training.lowrank import REST, TRAINED, factors, inject, layers, remove
-from edge_agent.training.start import PROMPT, Start, leading, trailing
+from edge_agent.training.lowrank import (
+    REST,
+    TRAINED,
+    LowRankLinear,
+    factors,
+    inject,
+    layers,
+    remove,
+    set_core,
+)
+from edge_agent.training.start import CORE, PROMPT, Start, core_start, leading, trailing
+from wire.trained_factors import Trains, only_trained
 
 
 @dataclass(frozen=True)
@@ -26,6 +36,8 @@ class PlacedAdapter:
         trained: what the device trains, by names on the wire.
         start: where training started from.
         rank: how many leading components are trained.
+        factors: which of their factors, or a core between them.
+        alone: whether they are trained as if there were no others.
     """
 
     model: Any
@@ -33,6 +45,8 @@ class PlacedAdapter:
     trained: dict[str, nn.Parameter]
     start: Start
     rank: int
+    factors: Trains = "both"
+    alone: bool = False
 
     def evaluate_loss(self, ids: torch.Tensor, labels: torch.Tensor, variant: str) -> Loss:
         """Return the loss of a batch; see `edge_agent.training.contract.Placed`."""
@@ -54,17 +68,36 @@ class PlacedAdapter:
         epsilon: float = 0.0,
     ) -> Loss:
         """Add a batch's gradient; see `edge_agent.training.contract.Placed`."""
-        return backward_loss(self.model, self.prompt, ids, labels, tokens, epsilon=epsilon)
+        found = layers(self.model).values() if self.alone else ()
+        for layer in found:
+            layer.alone = True
+        try:
+            return backward_loss(self.model, self.prompt, ids, labels, tokens, epsilon=epsilon)
+        finally:
+            for layer in found:
+                layer.alone = False
 
     def update(self) -> dict[str, NDArray[np.float32]]:
         """Return the difference to the start, float32 by names on the wire."""
-        return {name: value - self._start(name) for name, value in self.values().items()}
+        return {
+            name: value.detach().numpy() - self._start(name) for name, value in self.trained.items()
+        }
 
     def values(self) -> dict[str, NDArray[np.float32]]:
-        """Return what is trained, as it is now."""
-        return {name: value.detach().numpy() for name, value in self.trained.items()}
+        """Return what is trained, as it is now; of a core, the product with its directions."""
+        if self.factors != "core":
+            return {name: value.detach().numpy() for name, value in self.trained.items()}
+        found: dict[str, NDArray[np.float32]] = {}
+        for name, value in self.trained.items():
+            target = name.removesuffix(CORE)
+            u, _ = core_start(self.start, target, self.rank)
+            found[f"{target}.lora_A"] = leading(self.start, f"{target}.lora_A", self.rank)
+            found[f"{target}.lora_B"] = u @ value.detach().numpy()
+        return found
 
     def _start(self, name: str) -> NDArray[np.float32]:
+        if name.endswith(CORE):
+            return core_start(self.start, name.removesuffix(CORE), self.rank)[1]
         return self.start.prompt() if name == PROMPT else leading(self.start, name, self.rank)
 
 
@@ -97,10 +130,24 @@ def place(
         for name, value in (factors(found, REST) if start.rank > rank else {}).items():
             value.copy_(torch.from_numpy(trailing(start, name, rank)))
     prompt = torch.from_numpy(start.prompt()) if start.tokens else None
-    moved = factors(found, TRAINED) if rank else {}
+    moved = only_trained(factors(found, TRAINED), trained.factors) if rank else {}
+    if rank and trained.factors == "core":
+        moved = _cores(found, start, rank)
     if trained.prompt and prompt is not None:
         prompt = nn.Parameter(prompt)
         moved[PROMPT] = prompt
     for value in moved.values():
         value.requires_grad_(True)
-    return PlacedAdapter(model, prompt, moved, start, rank)
+    alone = trained.rest == "absent" and 0 < rank < start.rank
+    return PlacedAdapter(model, prompt, moved, start, rank, trained.factors, alone)
+
+
+def _cores(found: Mapping[str, LowRankLinear], start: Start, rank: int) -> dict[str, nn.Parameter]:
+    """Put directions in place of B and a core in front of each; return the cores by name."""
+    cores: dict[str, nn.Parameter] = {}
+    for path, layer in found.items():
+        u, core = (torch.from_numpy(value) for value in core_start(start, path, rank))
+        with torch.no_grad():
+            layer.lora_B[TRAINED].weight.copy_(u)
+        cores[path + CORE] = set_core(layer, core)
+    return cores

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edge_agent.training.start import Start
 from edge_agent.training.tokens import Encoder
+from wire.trained_factors import Rest, Trains
 
 #: What may be evaluated: the base alone; with factors and soft prompt; with the factors only.
 VARIANTS = ("base", "adapter", "without_prompt")
@@ -33,6 +34,11 @@ class Trained:
         prompt: whether the soft prompt is trained.
         prefix: positions of a per-layer prefix (arXiv 2101.00190) that is trained; 0 for none.
         seed: fixes a fresh prefix.
+        factors: which of the leading components' factors are trained; the others stay as they are.
+            ``core``: neither, but a core between A's rows and directions of B's columns
+            (`wire.core_directions`).
+        rest: whether the components behind them are in place while these are trained. For
+            evaluation they always are.
     """
 
     rank: int = 0
@@ -40,6 +46,8 @@ class Trained:
     prompt: bool = False
     prefix: int = 0
     seed: int = 0
+    factors: Trains = "both"
+    rest: Rest = "frozen"
 
 
 class Placed(Protocol):

@@ -11,7 +11,9 @@ hub has accepted C(u) (`edge_agent.training.residuals`).
 
 A soft prompt is a vector in a basis that stays, and so is its memory. LoRA's factors are not: the
 hub turns them in each round. Their memory is the product that is lacking, turned towards the
-factors of the next start (`edge_agent.training.reproject`).
+factors of the next start (`edge_agent.training.reproject`). Where a rule trains one factor alone,
+what the memory would have moved the other one by is sent in no part, and so stays in the memory.
+Cores have none.
 """
 
 import logging
@@ -73,8 +75,8 @@ class ErrorFeedback:
         """Return the task's own moves and what was left out before.
 
         Args:
-            update: float32 by names on the wire: ``lora_A`` and ``lora_B`` of each target, or the
-                prompt.
+            update: float32 by names on the wire: ``lora_A`` and ``lora_B`` of each target, or one
+                of the two, or the prompt.
         """
         try:
             return {**update, **dict(self._moves(update))}
@@ -96,7 +98,7 @@ class ErrorFeedback:
             others = self._others(roots)
             shapes = {name: shape for name, shape in self._known().items() if name in others}
             for name in roots:
-                shapes |= _shapes(name, wanted)
+                shapes |= self._shapes(name, wanted)
             tensors = chain(map(self._get, others), self._left_out(roots, wanted, sent))
             self._residuals.put(self._facts, shapes, tensors)
         except _TROUBLE as error:
@@ -118,22 +120,27 @@ class ErrorFeedback:
     def _moves(self, update: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
         """Yield each tensor that the memory says something of, with that added."""
         for name in _roots(update):
-            for part, move in self._remembered(name, update):
-                yield part, update[part] + _cut(move, self._most_rms)
+            for part, move in self._remembered(name, update).items():
+                if part in update:
+                    yield part, update[part] + move
 
-    def _remembered(self, name: str, update: Mapping[str, Array]) -> list[tuple[str, Array]]:
-        """Return the memory of a target or of the prompt as moves; nothing if it doesn't fit."""
+    def _remembered(self, name: str, update: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the memory of a target or of the prompt as moves; nothing if it doesn't fit.
+
+        Those of a target are of both factors, whichever are trained.
+        """
         known = self._known()
         if name == PROMPT:
             fits = known.get(PROMPT) == update[PROMPT].shape
-            return [(PROMPT, self._get(PROMPT))] if fits else []
-        down, up = update[name + _A], update[name + _B]
+            return {PROMPT: _cut(self._get(PROMPT), self._most_rms)} if fits else {}
+        out, width = self._start.shapes[name]
         left, right = known.get(name + _LEFT, ()), known.get(name + _RIGHT, ())
-        if left[:1] != up.shape[:1] or right[1:] != down.shape[1:] or left[1:] != right[:1]:
-            return []
+        if left[:1] != (out,) or right[1:] != (width,) or left[1:] != right[:1]:
+            return {}
         residual = Product(self._get(name + _LEFT), self._get(name + _RIGHT))
-        moved_b, moved_a = reproject(residual, *self._factors(name, down.shape[0]))
-        return [(name + _A, moved_a), (name + _B, moved_b)]
+        moved_b, moved_a = reproject(residual, *self._factors(name, _rank(name, update)))
+        moves = {name + _A: moved_a, name + _B: moved_b}
+        return {part: _cut(move, self._most_rms) for part, move in moves.items()}
 
     def _known(self) -> dict[str, tuple[int, ...]]:
         return {} if self._memory is None else self._memory.shapes
@@ -160,8 +167,19 @@ class ErrorFeedback:
                 yield wanted[PROMPT] - sent(PROMPT)
                 continue
             up, down = name + _B, name + _A
-            b, a = self._factors(name, wanted[down].shape[0])
-            yield from difference(b, a, (wanted[up], wanted[down]), (sent(up), sent(down)))
+            b, a = self._factors(name, _rank(name, wanted))
+            waiting = {} if up in wanted and down in wanted else self._remembered(name, wanted)
+            nothing = {up: np.zeros_like(b), down: np.zeros_like(a)}
+            meant = nothing | waiting | {part: wanted[part] for part in nothing if part in wanted}
+            made = nothing | {part: sent(part) for part in nothing if part in wanted}
+            yield from difference(b, a, (meant[up], meant[down]), (made[up], made[down]))
+
+    def _shapes(self, name: str, wanted: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of what is put down of a target or of the prompt."""
+        if name == PROMPT:
+            return {PROMPT: wanted[PROMPT].shape}
+        (out, width), rank = self._start.shapes[name], _rank(name, wanted)
+        return {name + _LEFT: (out, 2 * rank), name + _RIGHT: (2 * rank, width)}
 
     def _factors(self, target: str, rank: int) -> tuple[Array, Array]:
         return leading(self._start, target + _B, rank), leading(self._start, target + _A, rank)
@@ -173,12 +191,14 @@ def _roots(update: Mapping[str, Array]) -> list[str]:
     return sorted(found)
 
 
-def _shapes(name: str, wanted: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of what is put down of a target or of the prompt."""
-    if name == PROMPT:
-        return {PROMPT: wanted[PROMPT].shape}
-    (rank, width), (out, _) = wanted[name + _A].shape, wanted[name + _B].shape
-    return {name + _LEFT: (out, 2 * rank), name + _RIGHT: (2 * rank, width)}
+def _rank(name: str, update: Mapping[str, Array]) -> int:
+    """Return a target's rank from whichever factor is there."""
+    down, up = update.get(name + _A), update.get(name + _B)
+    if down is not None:
+        return int(down.shape[0])
+    if up is not None:
+        return int(up.shape[1])
+    raise KeyError(name)
 
 
 def _cut(move: Array, most_rms: float) -> Array:

@@ -21,9 +21,15 @@ class LowRankLinear(Linear):  # type: ignore[misc]  # PEFT has no complete annot
 
     PEFT's own forward makes three more tensors of the output's size for every adapter. Autograd
     needs none of them, and they would set the peak of small devices.
+
+    Attributes:
+        off: leave out everything (the base alone is wanted).
+        alone: leave out the rest.
+        core: (rank, rank) between the trained adapter's factors, or None.
     """
 
     off = False
+    alone = False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the layer's output, (..., in) to (..., out)."""
@@ -31,11 +37,13 @@ class LowRankLinear(Linear):  # type: ignore[misc]  # PEFT has no complete annot
         if self.off:
             return result
         flat = result.view(-1, result.shape[-1])
-        for name in (TRAINED, REST):
+        for name in (TRAINED,) if self.alone else (TRAINED, REST):
             if name in self.lora_A:
                 down = self.lora_A[name].weight.to(x.dtype)
                 up = self.lora_B[name].weight.to(x.dtype)
                 inner = nn.functional.linear(x, down)  # (..., r)
+                if name == TRAINED and self.core is not None:
+                    inner = nn.functional.linear(inner, self.core.to(x.dtype))
                 flat.addmm_(inner.view(-1, inner.shape[-1]), up.T)
         return result
 
@@ -51,10 +59,18 @@ def inject(model: Any, adapter: str, rank: int, targets: list[str]) -> None:
     # PEFT takes a later adapter for a mistake where it finds its mark; here `remove` clears up.
     del model.peft_config
     for layer in layers(model).values():
+        if adapter == TRAINED:
+            layer.register_parameter("core", None)
         layer.requires_grad_(False)
         # PEFT gives new factors the base's type; what is trained stays in float32.
         layer.lora_A[adapter].float()
         layer.lora_B[adapter].float()
+
+
+def set_core(layer: LowRankLinear, core: torch.Tensor) -> nn.Parameter:
+    """Put a core between the factors of the trained adapter; return it."""
+    layer.core = parameter = nn.Parameter(core)
+    return parameter
 
 
 def layers(model: Any) -> dict[str, LowRankLinear]:

@@ -15,11 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.errors import AdapterError
+from wire.core_directions import directions
 from wire.errors import MalformedError
 from wire.manifest import AdapterManifest, AdapterPart
 from wire.tensors import PackedFile
 
 PROMPT = "prompt"
+#: What a core's name ends with.
+CORE = ".core"
 #: Standard deviation of a fresh soft prompt: `initializer_range` of the Llama family.
 _PROMPT_STD = 0.02
 
@@ -64,6 +67,11 @@ def leading(start: Start, name: str, rank: int) -> Array:
     """Return the leading components of a factor: (rank, in) of A, (out, rank) of B."""
     whole = start.factor(name)
     return whole[:rank] if name.endswith(".lora_A") else whole[:, :rank]
+
+
+def core_start(start: Start, target: str, rank: int) -> tuple[Array, Array]:
+    """Return U (out, rank) and C (rank, rank) of a target's leading B = U C."""
+    return directions(leading(start, f"{target}.lora_B", rank))
 
 
 def trailing(start: Start, name: str, rank: int) -> Array:

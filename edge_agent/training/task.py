@@ -2,11 +2,15 @@
 
 import gc
 import hashlib
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from edge_agent.errors import AdapterError, AgentError, DataError
 from edge_agent.protocol import Event, Finished, Losses, Progress, Work
@@ -14,7 +18,8 @@ from edge_agent.roles import catalogue
 from edge_agent.roles.contract import Role
 from edge_agent.training.bases import kind_of, open_base
 from edge_agent.training.checkpoint import Checkpoint
-from edge_agent.training.contract import Base, Placed
+from edge_agent.training.contract import Base, Placed, Trained
+from edge_agent.training.control import Control
 from edge_agent.training.drawn import held_out_rows, training_rows
 from edge_agent.training.errors import PausedError
 from edge_agent.training.evaluate import evaluate
@@ -23,7 +28,7 @@ from edge_agent.training.following import follow_all
 from edge_agent.training.heap import trim_heap
 from edge_agent.training.optimizers import check_words
 from edge_agent.training.residuals import Facts
-from edge_agent.training.start import PackedStart
+from edge_agent.training.start import CORE, PackedStart
 from edge_agent.training.tokens import Row
 from edge_agent.training.train import train
 from wire.codecs import by_name
@@ -31,6 +36,9 @@ from wire.errors import MalformedError
 from wire.manifest import AdapterManifest
 from wire.messages import LocalWork, TrainMetrics
 from wire.tensors import PackedFile, pack
+from wire.trained_factors import RESTS, TRAINS
+
+log = logging.getLogger(__name__)
 
 
 class Tasks:
@@ -76,7 +84,7 @@ class Tasks:
         base = self._warm_base(work.base_folder, work.rung)
         metrics = update = None
         start = PackedStart(manifest, paths, work.components)
-        placed = base.place(start, role.trained(work.rung, work.rank))
+        placed = base.place(start, _trained(role, work))
         trains = work.work is not None and role.trains
         held_out, drawn = self._rows(work, base, trains=trains)
         self._load_s = time.monotonic() - self._began
@@ -152,6 +160,7 @@ class Tasks:
             role.weight_decay,
             on_step,
             checkpoint=_checkpoint(work),
+            control=_control(work, placed),
             pause_asked=lambda: self._pause_asked(work.task),
         )
         return TrainMetrics(
@@ -167,7 +176,7 @@ class Tasks:
         self._report(Progress(task=work.task, stage="pack"))
         try:
             codec, update = by_name(work.codec), placed.update()
-            memory = _memory(work, local, start) if codec.biased else None
+            memory = _memory(work, local, start, update) if codec.biased else None
             if memory is not None:
                 update = memory.added(update)
             packed = pack(update, codec, local.seed)
@@ -196,12 +205,44 @@ def _role(work: Work) -> Role:
     return role
 
 
-def _memory(work: Work, local: LocalWork, start: PackedStart) -> ErrorFeedback | None:
+def _memory(
+    work: Work, local: LocalWork, start: PackedStart, update: Mapping[str, NDArray[np.float32]]
+) -> ErrorFeedback | None:
     if work.feedback is None:
+        return None
+    if any(name.endswith(CORE) for name in update):
+        log.info("what codec %s leaves out of cores is not kept for later", work.codec)
         return None
     reach = local.lr * local.steps
     folder, accepted = Path(work.feedback.folder), work.feedback.accepted
     return ErrorFeedback(folder, Facts(work.task, start.round), accepted, start, reach)
+
+
+def _control(work: Work, placed: Placed) -> Control | None:
+    if work.control is None and work.own_control is None:
+        return None
+    own = Path(work.own_control) if work.own_control is not None else None
+    return Control(placed.trained, Path(work.control) if work.control is not None else None, own)
+
+
+def _trained(role: Role, work: Work) -> Trained:
+    """Return what is trained, of LoRA's factors as the job's rule asks.
+
+    A hub's cores lie between the adapter's own factors, which both sides hold.
+    """
+    trained = role.trained(work.rung, work.rank)
+    if trained.core:
+        trained = Trained(rank=trained.core, factors="core")
+    if work.work is None or not trained.rank:
+        return trained
+    factors = next((one for one in TRAINS if one == work.work.trains), None)
+    rest = next((one for one in RESTS if one == work.work.rest), None)
+    if factors is None or rest is None or (trained.factors == "core") > (factors == "core"):
+        raise AgentError(
+            f"training of {work.work.trains} with the rest {work.work.rest} was asked for; known "
+            f"here are {', '.join(TRAINS)} and {', '.join(RESTS)}. Update the agent."
+        )
+    return replace(trained, factors=factors, rest=rest)
 
 
 def _checkpoint(work: Work) -> Checkpoint | None:

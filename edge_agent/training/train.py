@@ -11,9 +11,11 @@ from edge_agent.errors import DataError
 from edge_agent.planning.counts import rows_at_a_time
 from edge_agent.training.checkpoint import Checkpoint, Done
 from edge_agent.training.contract import Loss, Placed
+from edge_agent.training.control import Control
 from edge_agent.training.errors import DivergedError, PausedError
 from edge_agent.training.heap import trim_heap
 from edge_agent.training.optimizers import Optimizer, optimizer_for
+from edge_agent.training.proximal import Proximal
 from edge_agent.training.schedule import factor_of, warmup_of
 from edge_agent.training.tokens import IGNORED, Row, batches
 from wire.messages import LocalWork, TrainMetrics
@@ -27,6 +29,7 @@ def train(
     on_step: Callable[[int, float], None],
     *,
     checkpoint: Checkpoint | None = None,
+    control: Control | None = None,
     pause_asked: Callable[[], bool] = lambda: False,
 ) -> TrainMetrics:
     """Train what is to be trained, in place.
@@ -38,6 +41,7 @@ def train(
         weight_decay: of the optimiser, if the work names none.
         on_step: told the number of steps done and the last one's mean loss per token.
         checkpoint: where the state is kept now and then, and taken up from if there is one.
+        control: added to each gradient, if there is one.
         pause_asked: looked at between steps.
 
     Raises:
@@ -49,6 +53,7 @@ def train(
     if not rows:
         raise DataError("there is no row to train on. Add more text.")
     optimizer = optimizer_for(work, placed.trained.values(), weight_decay)
+    proximal = Proximal(placed.trained.values(), work.proximal_mu)
     warmup, rows_each = warmup_of(work.warmup_steps, work.steps), rows_at_a_time(work)
     epsilon = work.adversarial.epsilon if work.adversarial else 0.0
     done = Done()
@@ -71,6 +76,9 @@ def train(
                 f"the loss of step {step} is {done.losses[-1]}; the learning rate is {work.lr}. "
                 "Lower local.lr."
             )
+        proximal.add()
+        if control is not None:
+            control.add()
         factor = factor_of(step, work.steps, work.schedule, warmup)
         optimizer.step(work.lr * factor, work.clip)
         trim_heap()

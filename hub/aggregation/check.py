@@ -9,6 +9,7 @@ from hub.aggregation.contract import Kind, RefusedUpdateError
 from wire.errors import MalformedError
 from wire.manifest import AdapterManifest
 from wire.tensors import PackedFile
+from wire.trained_factors import Trains, update_shapes
 
 #: How many times further than the optimiser's steps reach an update may have moved.
 OUT_OF_PROPORTION = 10.0
@@ -31,6 +32,7 @@ def check_update(
     rank: int,
     codec: str,
     max_rms: float,
+    trains: Trains = "both",
 ) -> None:
     """Check an update against what its device was offered.
 
@@ -41,12 +43,14 @@ def check_update(
         rank: of the device's factors; ignored for a prompt.
         codec: name of the codec offered.
         max_rms: greatest root mean square of any tensor's difference; see `reach`.
+        trains: which LoRA factors were to be trained.
 
     Raises:
         RefusedUpdateError: names, shapes, codec or sizes differ, a value isn't finite, or a
             tensor moved out of all proportion. The message is meant for the device.
     """
-    expected = manifest.expected_lora(rank) if kind == "lora" else manifest.expected_prompt()
+    lora = update_shapes(manifest.expected_lora(rank), trains)
+    expected = lora if kind == "lora" else manifest.expected_prompt()
     if kind == "lora" and not 0 < rank <= manifest.rank:
         raise RefusedUpdateError(f"rank is {rank}; the adapter allows 1 to {manifest.rank}.")
     if not expected:

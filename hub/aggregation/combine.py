@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+
 from hub.aggregation.contract import (
     AggregationError,
     Array,
@@ -25,8 +27,10 @@ from hub.aggregation.contract import (
 )
 from hub.aggregation.layers import Layers
 from hub.aggregation.slices import SlicedFactors
+from wire.core_directions import directions
 from wire.manifest import AdapterManifest
 from wire.tensors import PackedFile
+from wire.trained_factors import Trains
 
 #: Packed files that stay open from layer to layer.
 KEPT_OPEN = 64
@@ -46,6 +50,7 @@ def combine(
     contributions: Sequence[Contribution],
     product: ProductRule,
     factor: FactorRule,
+    round_: int = 1,
 ) -> Iterator[Combined]:
     """Give a round's updates combined, as long as the context lasts; the inputs are not changed.
 
@@ -54,6 +59,7 @@ def combine(
         contributions: in any order; weights count within LoRA and within prompts.
         product: how LoRA factors are combined.
         factor: how soft prompts are combined.
+        round_: that ends with this.
 
     Raises:
         AggregationError: a device contributed twice, or to a part that the adapter lacks.
@@ -69,7 +75,7 @@ def combine(
     prompt = [one for one in ordered if one.kind == "prompt"]
     with ExitStack() as stack:
         yield Combined(
-            lora=_combine_lora(current, lora, product, stack) if lora else None,
+            lora=_combine_lora(current, lora, product, stack, round_) if lora else None,
             prompt=_combine_prompt(current, prompt, factor) if prompt else None,
         )
 
@@ -79,6 +85,7 @@ def _combine_lora(
     contributions: list[Contribution],
     rule: ProductRule,
     stack: ExitStack,
+    round_: int,
 ) -> Layers:
     if not current.lora:
         raise AggregationError("there are LoRA updates, but the global adapter has no LoRA part.")
@@ -87,18 +94,36 @@ def _combine_lora(
 
     def combined(target: str) -> Factors:
         whole = factors.read(current.lora, target)
-        return rule.combine(whole, _layer(contributions, factors, target))
+        return rule.combine(whole, _LayerUpdates(contributions, factors, whole, target))
 
-    return Layers(manifest.expected_lora(manifest.rank), combined)
+    return Layers(manifest.expected_lora(manifest.rank), combined, rule.basis(round_))
 
 
-def _layer(
-    contributions: list[Contribution], factors: "_Opened", target: str
-) -> Iterator[FactorsUpdate]:
-    for one in contributions:
-        start = None if one.start is None else factors.read(one.start, target)
-        delta = factors.read((Slice(one.update, one.rank),), target)
-        yield FactorsUpdate(weight=one.weight, delta=delta, start=start)
+@dataclass(frozen=True)
+class _LayerUpdates:
+    """One layer of all updates, read anew whenever they are gone through."""
+
+    contributions: list[Contribution]
+    factors: "_Opened"
+    current: Factors
+    target: str
+
+    def __iter__(self) -> Iterator[FactorsUpdate]:
+        for one in self.contributions:
+            start = None if one.start is None else self.factors.read(one.start, self.target)
+            if one.trains == "core":
+                delta = self._of_core(one, self.current if start is None else start)
+            else:
+                update = (Slice(one.update, one.rank),)
+                delta = self.factors.read(update, self.target, one.trains)
+            yield FactorsUpdate(weight=one.weight, delta=delta, start=start)
+
+    def _of_core(self, one: Contribution, start: Factors) -> Factors:
+        """Return what a core changed as a change of B: U (C + Δ) A = (B + U Δ) A."""
+        leading = start.leading(one.rank)
+        u, _ = directions(leading.b)
+        moved = self.factors.read_core(Slice(one.update, one.rank), self.target)
+        return Factors(np.zeros_like(leading.a), u @ moved)
 
 
 class _Opened:
@@ -110,7 +135,7 @@ class _Opened:
 
     def __init__(self, manifest: AdapterManifest) -> None:
         self._manifest = manifest
-        self._open: dict[tuple[Slice, ...], SlicedFactors] = {}
+        self._open: dict[tuple[tuple[Slice, ...], Trains], SlicedFactors] = {}
         self._files = 0
         self._stack = ExitStack()
 
@@ -120,17 +145,36 @@ class _Opened:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def read(self, slices: tuple[Slice, ...], target: str) -> Factors:
-        """Return one layer's factors."""
-        if slices in self._open:
-            return self._open[slices].factors(target)
-        opened = SlicedFactors(self._manifest, slices)
+    def read(self, slices: tuple[Slice, ...], target: str, trains: Trains = "both") -> Factors:
+        """Return one layer's factors; those that the files don't hold are zeros.
+
+        Args:
+            slices: the files.
+            target: the layer.
+            trains: which factors they hold.
+        """
+        with self._opened(slices, trains) as opened:
+            return opened.factors(target)
+
+    def read_core(self, update: Slice, target: str) -> Array:
+        """Return what changed in one layer's core, (rank, rank)."""
+        with self._opened((update,), "core") as opened:
+            return opened.tensor(f"{target}.core")
+
+    @contextmanager
+    def _opened(self, slices: tuple[Slice, ...], trains: Trains) -> Iterator[SlicedFactors]:
+        key = slices, trains
+        if key in self._open:
+            yield self._open[key]
+            return
+        opened = SlicedFactors(self._manifest, slices, trains)
         if self._files + len(slices) <= KEPT_OPEN:
             self._files += len(slices)
-            self._open[slices] = self._stack.enter_context(opened)
-            return opened.factors(target)
+            self._open[key] = self._stack.enter_context(opened)
+            yield opened
+            return
         with opened:
-            return opened.factors(target)
+            yield opened
 
 
 def _combine_prompt(

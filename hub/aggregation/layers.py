@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
-from hub.aggregation.contract import Array, Factors
+from hub.aggregation.contract import Array, Basis, Factors
 from wire.codecs.contract import Shape
 
 _A, _B = ".lora_A", ".lora_B"
@@ -16,10 +16,17 @@ class Layers(Mapping[str, Array]):
     Args:
         shapes: of ``{target}.lora_A`` (rank, in) and ``{target}.lora_B`` (out, rank).
         factors_of: makes one layer.
+        basis: in which the factors stand, beside those before them.
     """
 
-    def __init__(self, shapes: Mapping[str, Shape], factors_of: Callable[[str], Factors]) -> None:
+    def __init__(
+        self,
+        shapes: Mapping[str, Shape],
+        factors_of: Callable[[str], Factors],
+        basis: Basis = "turned",
+    ) -> None:
         self.shapes = dict(shapes)
+        self.basis = basis
         self._factors_of = factors_of
         self._last: tuple[str, Factors] | None = None
 

@@ -9,6 +9,7 @@ import numpy as np
 from hub.aggregation.contract import Array, Factors, Slice
 from wire.manifest import AdapterManifest
 from wire.tensors import PackedFile
+from wire.trained_factors import Trains, update_shapes
 
 
 class SlicedFactors:
@@ -17,25 +18,39 @@ class SlicedFactors:
     Args:
         manifest: whose targets and shapes they have.
         slices: the most important components first.
+        trains: which factors they hold; an update may lack one of them.
 
     Raises:
         MalformedError: a file isn't what the manifest says.
     """
 
-    def __init__(self, manifest: AdapterManifest, slices: Sequence[Slice]) -> None:
+    def __init__(
+        self, manifest: AdapterManifest, slices: Sequence[Slice], trains: Trains = "both"
+    ) -> None:
+        self._whole = manifest.expected_lora(sum(one.rank for one in slices))
         with ExitStack() as stack:
             self._files = [
-                stack.enter_context(PackedFile.open(one.path, manifest.expected_lora(one.rank)))
+                stack.enter_context(
+                    PackedFile.open(
+                        one.path, update_shapes(manifest.expected_lora(one.rank), trains)
+                    )
+                )
                 for one in slices
             ]
             self._stack = stack.pop_all()
 
     def factors(self, target: str) -> Factors:
-        """Return a layer's factors."""
-        return Factors(self.tensor(f"{target}.lora_A"), self.tensor(f"{target}.lora_B"))
+        """Return a layer's factors; one that the files don't hold is zeros."""
+        a, b = (
+            self.tensor(name)
+            if name in self._files[0]
+            else np.zeros(self._whole[name], dtype=np.float32)
+            for name in (f"{target}.lora_A", f"{target}.lora_B")
+        )
+        return Factors(a, b)
 
     def tensor(self, name: str) -> Array:
-        """Return one factor of all components: (rank, in) of A, (out, rank) of B."""
+        """Return one tensor of all components: (rank, in) of A, (out, rank) of B."""
         found = [file.get(name) for file in self._files]
         return found[0] if len(found) == 1 else np.concatenate(found, axis=_along(name))
 

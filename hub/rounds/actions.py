@@ -44,6 +44,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     round: int
     member: Member
     start: str  # sha256 of the manifest of the adapter it works on
+    state: str | None = None  # sha256 of what the strategy keeps with it
     deadline_ts: float
 
 
@@ -66,6 +67,7 @@ class Combine(msgspec.Struct, frozen=True, kw_only=True):
 
     round: int
     start: str  # sha256 of the manifest of the current adapter
+    state: str | None = None  # sha256 of what the strategy keeps with it
     updates: tuple[Update, ...]  # in device order; `Update.staleness` tells who is late
 
 

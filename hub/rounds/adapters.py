@@ -47,18 +47,22 @@ class Adapters:
     def __init__(self, store: BlobStore) -> None:
         self._store = store
 
-    def begin(self, manifest: AdapterManifest, seed: int, codec: str) -> str:
+    def begin(
+        self, manifest: AdapterManifest, seed: int, codec: str, *, ordered: bool = True
+    ) -> str:
         """Store the adapter before round 1; return its manifest's sha256.
 
         Args:
             manifest: without parts.
             seed: the job's.
             codec: of the job file.
+            ordered: whether the job's rule puts components in order of importance; if not, LoRA
+                comes in one slice, as leading ones alone would mean little.
         """
         parts = []
         if manifest.shapes:
             numbers = sum(shape.inputs + shape.outputs for shape in manifest.shapes.values())
-            ranks = slices(manifest.rank, numbers)
+            ranks = slices(manifest.rank, numbers) if ordered else [manifest.rank]
             parts += self._first("lora", lora_start(manifest, seed), ranks, codec)
         if manifest.tokens:
             parts += self._first("prompt", Few(prompt_start(manifest, seed)), [], codec)
@@ -211,7 +215,8 @@ class Adapters:
         parts = cuts(new, ranks)
         numbers = sum(prod(shape) for shape in new.shapes.values())
         kind = _difference_codec(codec, numbers)
-        if kind in _WHOLE:
+        # In a new basis what changed is as large as the adapter: coding it would spoil it.
+        if kind in _WHOLE or (isinstance(new, Layers) and new.basis == "new"):
             return self._whole(name, new, parts, kind)
         with ExitStack() as stack:
             changes = _changes(new, start, bands(manifest.rank) if mixed else ranks, stack)
@@ -278,7 +283,7 @@ def _difference_codec(codec: str, numbers: int) -> str:
 def _changes(
     new: Tensors, start: GlobalAdapter, within: Sequence[int], stack: ExitStack
 ) -> Tensors:
-    """Return what changed; factors are taken in the basis that is nearest to the one before.
+    """Return what changed; factors that may be turned are, towards the ones before.
 
     They are turned ``within`` bands of so many components each. The files of the one before stay
     open as long as the stack.
@@ -290,8 +295,9 @@ def _changes(
     before = stack.enter_context(SlicedFactors(manifest, start.lora))
 
     def changed(target: str) -> Factors:
-        old = before.factors(target)
-        turned = aligned(new.factors(target), old, within)
-        return Factors(turned.a - old.a, turned.b - old.b)
+        old, found = before.factors(target), new.factors(target)
+        if new.basis == "turned":
+            found = aligned(found, old, within)
+        return Factors(found.a - old.a, found.b - old.b)
 
     return Layers(new.shapes, changed)

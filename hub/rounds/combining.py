@@ -1,11 +1,19 @@
 """A round's updates, as they rest on disk, become the next adapter. Runs on a thread of its own."""
 
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
 from hub.aggregation.combine import combine
-from hub.aggregation.contract import AggregationError, Contribution, Slice, Trained
-from hub.aggregation.rules import factor_rule, product_rule
-from hub.aggregation.strategies import by_name
+from hub.aggregation.contract import AggregationError, Contribution, Kind, Slice, Strategy, Trained
+from hub.aggregation.rules import factor_rule, keeps_basis, product_rule
+from hub.rounds import events
 from hub.rounds.actions import Combine
 from hub.rounds.adapters import Adapters
+from hub.rounds.asked import trains_of
+from hub.rounds.controls import Controls, advance
+from hub.rounds.server_state import read_state
+from hub.rounds.server_steps import ServerSteps
 from hub.rounds.state import Update
 from wire.blobs import BlobStore
 
@@ -24,15 +32,17 @@ def combine_round(
     action: Combine,
     *,
     rule: str,
-    strategy: str,
+    strategy: Strategy,
+    trained: Callable[[Update, int], Trained],
     codec: str,
-) -> tuple[str, dict[str, float]]:
-    """Combine, pack and store; return the new manifest's sha256 and what was measured.
+) -> events.Combined:
+    """Combine, take the strategy's step, pack and store; return what goes into the log.
 
     Args:
         action: which updates, onto which adapter.
         rule: how LoRA factors are combined; prompts are averaged.
-        strategy: how much each update weighs.
+        strategy: how much each update weighs, and what becomes of the mean.
+        trained: what the strategy is told of an update that is combined in a round.
         codec: of the job file.
 
     Raises:
@@ -40,20 +50,57 @@ def combine_round(
         AggregationError, MalformedError: the updates can't be combined.
     """
     start = adapters.load(action.start)
-    trained = [
-        Trained(device=u.device, tokens=u.tokens, staleness=u.staleness(action.round))
-        for u in action.updates
-    ]
-    weights = by_name(strategy).weights(trained)
+    record: dict[str, float] = {}
+    shares: dict[Kind, float] = {}
+    contributions = []
+    kinds: tuple[Kind, ...] = ("lora", "prompt")
+    for kind in kinds:
+        updates = [one for one in action.updates if (one.role == "lora") == (kind == "lora")]
+        if not updates:
+            continue
+        weights = strategy.weights([trained(one, action.round) for one in updates])
+        shares[kind] = _share(weights)
+        for update, weight in zip(updates, weights, strict=True):
+            contributions.append(_contribution(blobs, adapters, action, update, weight))
+            record[f"weight.{update.device}"] = weight
+    controls = None
+    if strategy.local.control is not None:
+        before = read_state(blobs, action.state).controls if action.state else Controls(None, {})
+        files = {one.device: one.update for one in contributions}
+        fresh = [
+            (trained(one, action.round), files[one.device])
+            for one in action.updates
+            if not one.staleness(action.round)
+        ]
+        shapes = start.manifest.expected_prompt()
+        controls = advance(blobs, shapes, before, fresh, strategy.local.control)
+    product = product_rule(rule)
+    by_device = {update.device: update for update in action.updates}
     contributions = [
-        _contribution(blobs, adapters, action, update, weight)
-        for update, weight in zip(action.updates, weights, strict=True)
+        replace(
+            one, trains=trains_of(product, by_device[one.device].rung, by_device[one.device].round)
+        )
+        for one in contributions
     ]
-    with combine(start, contributions, product_rule(rule), factor_rule("mean")) as combined:
-        mixed = any(u.role == "lora" and u.rank < start.manifest.rank for u in action.updates)
-        manifest = adapters.advance(action.start, start, combined, action.round, codec, mixed=mixed)
-    record = {f"weight.{u.device}": w for u, w in zip(action.updates, weights, strict=True)}
-    return manifest, record
+    basis, mean = product.basis(action.round), factor_rule("mean")
+    mixed = any(u.role == "lora" and u.rank < start.manifest.rank for u in action.updates)
+    steps = ServerSteps(blobs, strategy.server, basis, fixed=keeps_basis(product))
+    with (
+        combine(start, contributions, product, mean, action.round) as combined,
+        steps.step(start, combined, shares, action.state, controls) as stepped,
+    ):
+        manifest = adapters.advance(
+            action.start, start, stepped.combined, action.round, codec, mixed=mixed
+        )
+    return events.Combined(
+        round=action.round, manifest=manifest, record=record, state=stepped.state
+    )
+
+
+def _share(weights: Sequence[float]) -> float:
+    """Return the sum of weights, in which rounding makes no step of a plain mean."""
+    total = math.fsum(weights)
+    return 1.0 if math.isclose(total, 1.0, rel_tol=1e-12) else total
 
 
 def _contribution(

@@ -125,6 +125,7 @@ class Combined(_Event, frozen=True, kw_only=True):
     round: int
     manifest: str  # sha256
     record: dict[str, float] = {}  # what the combination measured
+    state: str | None = None  # sha256 of what the strategy keeps with the adapter
 
 
 class CombineFailed(_Event, frozen=True, kw_only=True):

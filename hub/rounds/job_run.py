@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from hub.aggregation.contract import AggregationError
+from hub.aggregation.contract import AggregationError, ProductRule, Trained
+from hub.aggregation.rules import orders, product_rule
 from hub.jobs import JobFile
 from hub.models import BaseModel
 from hub.rounds import actions, events
@@ -19,10 +20,11 @@ from hub.rounds.combining import combine_round
 from hub.rounds.desk import Desk
 from hub.rounds.offering import Offering
 from hub.rounds.opening import Opening
-from hub.rounds.queries import needed_adapters, needed_updates
+from hub.rounds.queries import needed_adapters, needed_states, needed_updates
 from hub.rounds.results import Results
 from hub.rounds.round import apply
-from hub.rounds.state import JobState
+from hub.rounds.server_state import state_blobs
+from hub.rounds.state import JobState, Update
 from hub.rounds.wanted import wanted
 from wire.errors import WireError
 from wire.manifest import AdapterManifest, TargetShape
@@ -60,6 +62,7 @@ class JobRun:
         self.state = state
         self._combining: actions.Combine | None = None
         self._ended = False  # and written down as such
+        self.strategy = file.chosen_strategy()
         self.offering = Offering(self)
         self.opening = Opening(self)
         self.results = Results(self)
@@ -77,7 +80,9 @@ class JobRun:
     def begin(self) -> None:
         """Write the log's first event: the adapter before round 1 is on disk."""
         manifest = start_manifest(self.file, self.base)
-        start = self.desk.adapters.begin(manifest, self.spec.seed, self.file.codec)
+        start = self.desk.adapters.begin(
+            manifest, self.spec.seed, self.file.codec, ordered=orders(self.rule)
+        )
         rules = events.RoundRules(job=self.name, rounds=self.file.rounds)
         self.record(events.Submitted(rules=rules, start=start))
 
@@ -156,7 +161,18 @@ class JobRun:
             momentum=local.momentum,
             accumulate=local.accumulate,
             adversarial=local.adversarial is not None,
+            kept=self.strategy.local.kept,
+            cores=self.rule.cores,
+            trains=self._planned_trains,
         )
+
+    @property
+    def _planned_trains(self) -> str:
+        """What devices plan for: the most that a round may train."""
+        asked = {self.rule.trains(1), self.rule.trains(2)}
+        if len(asked) == 1:
+            return asked.pop()
+        return "both" if "both" in asked else "either"
 
     def task_name(self, round_: int, device: str) -> str:
         """Return the id of a device's task in a round."""
@@ -167,9 +183,25 @@ class JobRun:
         size = self.desk.blobs.size(sha256)
         return AdapterRef(sha256=sha256, size_bytes=size) if size else None
 
+    @property
+    def rule(self) -> ProductRule:
+        """How LoRA updates are combined, and what that asks of devices."""
+        return product_rule(self.file.rule)
+
     def lr(self, role: str) -> float:
         """Return the learning rate of a role."""
         return self.file.prompt.lr if role == "prompt" else self.file.local.lr
+
+    def trained(self, update: Update, round_: int) -> Trained:
+        """Return what a strategy is told of an update that is combined in a round."""
+        return Trained(
+            device=update.device,
+            tokens=update.tokens,
+            staleness=update.staleness(round_),
+            steps=update.steps,
+            lr=self.lr(update.role),
+            momentum=self.file.local.momentum,
+        )
 
     def broadcast(self, adapter: str) -> None:
         """Send an adapter's blobs to everybody, once."""
@@ -194,7 +226,8 @@ class JobRun:
             self.desk.adapters,
             action,
             rule=self.file.rule,
-            strategy=self.file.strategy,
+            strategy=self.strategy,
+            trained=self.trained,
             codec=self.file.codec,
         )
 
@@ -210,8 +243,7 @@ class JobRun:
                 device = getattr(outcome, "device", None)
                 self.record(events.CombineFailed(round=action.round, reason=reason, device=device))
             else:
-                manifest, record = outcome
-                self.record(events.Combined(round=action.round, manifest=manifest, record=record))
+                self.record(outcome)
             self.drive()
 
         self.desk.background(work, then)
@@ -241,6 +273,8 @@ class JobRun:
         for version in needed_adapters(self.state):
             if self.desk.blobs.path(version) is not None:
                 live |= self.desk.adapters.blobs(version)
+        for kept in needed_states(self.state):
+            live |= state_blobs(self.desk.blobs, kept)
         return live
 
     def _end(self, action: actions.EndJob) -> None:

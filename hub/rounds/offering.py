@@ -6,11 +6,22 @@ import msgspec
 
 from hub.jobs import AdversarialPart
 from hub.rounds import actions
+from hub.rounds.asked import trains_of
 from hub.rounds.desk import Desk
 from hub.rounds.queries import last_accepted
+from hub.rounds.server_state import read_state
 from hub.scheduling.contract import Member
 from wire.codecs import by_name
-from wire.messages import Adversarial, Cancel, LocalWork, Offer, RoundAnnounce, RoundPhase, encode
+from wire.messages import (
+    Adversarial,
+    BlobRef,
+    Cancel,
+    LocalWork,
+    Offer,
+    RoundAnnounce,
+    RoundPhase,
+    encode,
+)
 
 if TYPE_CHECKING:
     from hub.rounds.job_run import JobRun
@@ -119,8 +130,9 @@ class Offering:
         if reference is None:
             return
         self._offered[member.device] = (task + device.session, now + pause, pause)
-        training = member.kind == "train"
+        training, lora, rule = member.kind == "train", member.role == "lora", self._run.rule
         local = self._run.file.local
+        common, own = self._controls(action.state, member.device) if training else (None, None)
         work = LocalWork(
             steps=member.steps,
             batch=member.batch,
@@ -135,6 +147,11 @@ class Offering:
             clip=local.clip,
             accumulate=local.accumulate,
             adversarial=_adversarial(local.adversarial),
+            proximal_mu=self._run.strategy.local.proximal_mu,
+            control=common,
+            own_control=own,
+            trains=trains_of(rule, member.rung, action.round) if lora else "both",
+            rest=rule.rest if lora else "frozen",
         )
         self._run.desk.command(
             member.device,
@@ -168,6 +185,19 @@ class Offering:
             return ""
         round_ = last_accepted(self._run.state, member.device)
         return "" if round_ is None else self._run.task_name(round_, member.device)
+
+    def _controls(self, state: str | None, device: str) -> tuple[BlobRef | None, BlobRef | None]:
+        """Return the control variates that a device trains with: all devices' mean, its own."""
+        if state is None or self._run.strategy.local.control is None:
+            return None, None
+        blobs = self._run.desk.blobs
+        controls = read_state(blobs, state).controls
+
+        def reference(sha256: str | None) -> BlobRef | None:
+            size = blobs.size(sha256) if sha256 is not None else None
+            return BlobRef(sha256=sha256, size_bytes=size) if sha256 and size else None
+
+        return reference(controls.common), reference(controls.own.get(device))
 
     def cancel(self, action: actions.CancelTask) -> None:
         """Tell a session, once, that a task is not wanted any more."""

@@ -1,6 +1,7 @@
 """Opens rounds: asks the scheduler, and logs the cohort or why there is none yet."""
 
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,6 +13,7 @@ from hub.scheduling.contract import DeviceView, JobView
 from hub.scheduling.schedule import schedule, schedule_evaluation
 from wire.codecs import catalogue as codecs
 from wire.messages import DeviceInfo, RungPlan
+from wire.trained_factors import Trains
 
 if TYPE_CHECKING:
     from hub.rounds.job_run import JobRun
@@ -40,7 +42,7 @@ class Opening:
         """Log a round's cohort, or for what it waits."""
         adapter_bytes = self._run.adapter_bytes()
         plan = schedule(
-            self.view(adapter_bytes),
+            self.view(adapter_bytes, action.round),
             self._devices(),
             timings(self._run.state, adapter_bytes),
             round_=action.round,
@@ -99,7 +101,7 @@ class Opening:
     def open_evaluation(self, action: actions.OpenEvaluation) -> None:
         """Log which further devices take part in the final evaluation."""
         devices = [one for one in self._devices() if one.id not in action.known]
-        members = schedule_evaluation(self.view(self._run.adapter_bytes()), devices)
+        members = schedule_evaluation(self.view(self._run.adapter_bytes(), action.round), devices)
         if members:
             self._run.record(
                 events.Opened(
@@ -142,10 +144,11 @@ class Opening:
             seq_len=min(plan.seq_len, file.local.seq_len),
         )
 
-    def view(self, adapter_bytes: int) -> JobView:
-        """Return the job as the scheduler sees it."""
+    def view(self, adapter_bytes: int, round_: int) -> JobView:
+        """Return the job as the scheduler sees it in a round."""
         file = self._run.file
         targets = self._run.base.chosen_targets(file.lora.targets)
+        trains = self._run.rule.trains(round_)
         deadline = file.deadline_s
         return JobView(
             job=self._run.name,
@@ -160,10 +163,19 @@ class Opening:
             deadline_s=None if isinstance(deadline, str) else deadline,
             seed=file.seed,
             adapter_bytes=adapter_bytes,
-            lora_parameters_per_rank=sum(out + inp for out, inp in targets.values()),
+            lora_parameters_per_rank=_per_rank(targets, trains),
+            matrices=len(targets),
+            cores_alone=trains == "core",
             prompt_parameters=file.prompt.tokens * self._run.base.shape.hidden_size,
         )
 
 
 def _bytes(bits_per_s: int | None) -> float | None:
     return bits_per_s / 8 if bits_per_s else None
+
+
+def _per_rank(targets: Mapping[str, tuple[int, int]], trains: Trains) -> int:
+    """Return how many numbers of an update each component takes; a layer is (out, in)."""
+    b = 0 if trains == "a" else sum(out for out, _ in targets.values())
+    a = 0 if trains == "b" else sum(inputs for _, inputs in targets.values())
+    return a + b

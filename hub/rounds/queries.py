@@ -102,6 +102,15 @@ def needed_adapters(state: JobState) -> set[str]:
     return needed
 
 
+def needed_states(state: JobState) -> set[str]:
+    """Return the sha256 of what the strategy keeps with the adapters that are needed still."""
+    if state.rules is None or state.ended is not None:
+        return set()
+    needed = needed_adapters(state)
+    found = {record.start_state for record in state.records if record.start in needed}
+    return {one for one in (*found, state.current.combined_state) if one is not None}
+
+
 def _late_verdict(current: RoundRecord, round_: int, rules: RoundRules) -> Verdict:
     open_now = current.phase == "open" or current.collects
     enters = current.round if current.round > round_ and open_now else current.round + 1

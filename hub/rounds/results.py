@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from hub.aggregation.check import check_update, reach
 from hub.aggregation.contract import RefusedUpdateError
 from hub.rounds import events
+from hub.rounds.asked import trains_of
 from hub.rounds.queries import may_take, verdict
 from hub.rounds.state import MemberState
 from wire.errors import MalformedError
@@ -45,7 +46,7 @@ class Results:
         if found is None or found[1].member.kind != "train" or self._run.over:
             return None
         member = found[1].member
-        view = self._run.opening.view(0)
+        view = self._run.opening.view(0, found[0])
         lora = member.role == "lora"
         numbers = view.lora_parameters_per_rank * member.rank if lora else view.prompt_parameters
         names = 2 * len(self._run.base.targets) + 1
@@ -130,6 +131,7 @@ class Results:
         part = member.member
         lr = self._run.lr(part.role)
         manifest = self._run.desk.adapters.load(record.start).manifest
+        trains = trains_of(self._run.rule, part.rung, round_)
 
         def work() -> None:
             check_update(
@@ -139,6 +141,7 @@ class Results:
                 rank=part.rank,
                 codec=part.codec,
                 max_rms=reach(lr, part.steps),
+                trains=trains,
             )
 
         def then(outcome: object) -> None:

@@ -177,7 +177,10 @@ def _update(record: RoundRecord, event: ev.UpdateAccepted) -> Update:
         size_bytes=event.size_bytes,
         role=member.role,
         rank=member.rank,
+        rung=member.rung,
         tokens=min(max(1, event.train.tokens), most),
+        # Never the device's own figure: who says one step would weigh most where steps divide.
+        steps=max(1, member.steps),
         train=event.train,
         download_s=event.download_s,
         upload_s=event.upload_s,
@@ -189,7 +192,9 @@ def _on_combined(state: JobState, event: ev.Combined) -> JobState:
     record = state.current
     if record.round != event.round or record.phase != "aggregating" or record.combined:
         return state
-    return state.with_record(record.change(combined=event.manifest, record=event.record))
+    return state.with_record(
+        record.change(combined=event.manifest, record=event.record, combined_state=event.state)
+    )
 
 
 def _on_combine_failed(state: JobState, event: ev.CombineFailed, at: float) -> JobState:
@@ -227,7 +232,9 @@ def _on_published(state: JobState, event: ev.Published, at: float) -> JobState:
         return state
     published = record.change(phase="published", published_at=at)
     state = state.with_record(published).change(adapter=record.combined)
-    following = RoundRecord(round=record.round + 1, start=record.combined)
+    following = RoundRecord(
+        round=record.round + 1, start=record.combined, start_state=record.combined_state
+    )
     if record.round >= rules.rounds:
         following = following.change(
             phase="evaluating",

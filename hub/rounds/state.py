@@ -25,7 +25,9 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
     role: Role
     rank: int
+    rung: str = ""
     tokens: int  # on which a loss was taken; at most what the device was asked for
+    steps: int = 1  # that the device was asked for
     train: TrainMetrics
     download_s: float
     upload_s: float
@@ -79,7 +81,9 @@ class RoundRecord(msgspec.Struct, frozen=True, kw_only=True):
     waiting: str = ""
     closed_at: float | None = None
     close_reason: str = ""
+    start_state: str | None = None  # sha256 of what the strategy keeps with ``start``
     combined: str | None = None  # sha256 of the new adapter's manifest
+    combined_state: str | None = None  # and of what the strategy keeps with that
     record: dict[str, float] = {}
     published_at: float | None = None
     reason: str = ""  # why it failed

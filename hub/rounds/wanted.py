@@ -76,7 +76,12 @@ def _aggregate(state: JobState) -> Combine | Publish:
     record = state.current
     if record.combined is not None:
         return Publish(round=record.round, manifest=record.combined)
-    return Combine(round=record.round, start=state.adapter, updates=combined_updates(record))
+    return Combine(
+        round=record.round,
+        start=state.adapter,
+        state=record.start_state,
+        updates=combined_updates(record),
+    )
 
 
 def _open_evaluation(record: RoundRecord, now: float) -> OpenEvaluation:
@@ -94,6 +99,7 @@ def _offers(record: RoundRecord) -> Iterator[Offer]:
                 round=record.round,
                 member=one.member,
                 start=record.start,
+                state=record.start_state,
                 deadline_ts=record.deadline or 0.0,
             )
 

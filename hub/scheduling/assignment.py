@@ -150,6 +150,8 @@ def _steps(
 
 
 def _parameters(job: JobView, plan: RungPlan, rank: int) -> int:
+    if plan.role == "lora" and (job.cores_alone or plan.rung == "core"):
+        return job.matrices * rank**2
     if plan.role == "lora":
         return job.lora_parameters_per_rank * rank
     return job.prompt_parameters

@@ -47,7 +47,9 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     seed: int | None = None
     min_updates: int | None = None  # None: cohort_min
     adapter_bytes: int = 0  # of the broadcast
-    lora_parameters_per_rank: int = 0  # the sum of in + out over the target modules
+    lora_parameters_per_rank: int = 0  # the sum of in + out over the target modules, as trained
+    matrices: int = 0  # target modules, each with a core of rank × rank where cores are trained
+    cores_alone: bool = False  # whether all devices train cores in this round
     prompt_parameters: int = 0  # virtual tokens times hidden size
 
 

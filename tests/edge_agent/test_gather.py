@@ -12,7 +12,7 @@ from edge_agent.protocol import Following
 from edge_agent.slices import SliceChoice
 from wire.blobs import BlobStore
 from wire.manifest import AdapterManifest, AdapterPart, BlobName, Difference, TargetShape
-from wire.messages import AdapterRef
+from wire.messages import AdapterRef, BlobRef
 from wire.transfer import CHUNK_BYTES, encode_chunk
 
 
@@ -128,6 +128,24 @@ def make(hub: Publisher, device: Device) -> Any:
         assert path is not None
         assert device.blobs.put(path.read_bytes()) == one.part
     return found
+
+
+def test_further_blobs_of_a_task_are_gathered_and_then_let_go(
+    hub: Publisher, device: Device
+) -> None:
+    follow(hub, device)
+    others = [BlobRef(sha256=hub.store.put(data), size_bytes=5) for data in (b"first", b"other")]
+    assert not device.adapters.has(others)
+    device.adapters.refresh(None, set(), others)
+    for one in others:
+        path = hub.store.path(one.sha256)
+        assert path is not None
+        device.collector.on_chunk(encode_chunk(one.sha256, 0, path.read_bytes()), 0.0)
+    device.adapters.refresh(None, set(), others)
+    assert device.adapters.has(others)
+    assert device.adapters.has([])
+    device.adapters.refresh(None, set())
+    assert not any(device.blobs.path(one.sha256) for one in others)
 
 
 def test_the_first_version_comes_whole(hub: Publisher, device: Device) -> None:

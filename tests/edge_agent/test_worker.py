@@ -30,6 +30,7 @@ from edge_agent.worker_env import worker_environment
 from wire.codecs import by_name
 from wire.messages import LocalWork
 from wire.tensors import PackedFile
+from wire.trained_factors import update_shapes
 
 ROOT = Path(__file__).parents[2]
 MARKER = "ZQXJ"  # stands in every line of the private text
@@ -267,6 +268,34 @@ def test_what_a_biased_codec_leaves_out_is_part_of_the_next_update(
         expected = codec.expand(codec.compress(wanted, np.random.default_rng(0)), wanted.shape)
         assert second[part] == pytest.approx(expected, rel=1e-4, abs=1e-7)
         assert not np.array_equal(second[part], first[part])
+
+
+def test_a_rule_of_one_factor_has_a_memory_and_one_of_cores_has_none(
+    worker, llama, make_adapter, data, tmp_path
+):
+    saved = make_adapter(llama, rank=4, tokens=0)
+
+    def done(trains, name, accepted=""):
+        feedback = Feedback(folder=str(tmp_path / trains), accepted=accepted)
+        local = LocalWork(
+            steps=2, batch=4, seq_len=32, optimizer="adamw", lr=0.01, seed=1, trains=trains
+        )
+        work = task(
+            llama, saved, data, tmp_path / "out", task=name, rung="streamed", variants=[],
+            codec="topk", feedback=feedback, work=local,
+        )  # fmt: skip
+        ended = worker.do(work)[-1]
+        assert isinstance(ended, Finished)
+        shapes = update_shapes(saved.manifest.expected_lora(2), trains)
+        with PackedFile.open(Path(ended.update), shapes) as packed:
+            return {name: packed.get(name) for name in packed.names()}
+
+    for trains, kept in (("b", True), ("core", False)):
+        first, second = done(trains, "job.1.dev"), done(trains, "job.2.dev", "job.1.dev")
+        assert (tmp_path / trains).exists() == kept
+        # The task is the same in each round here: only a memory makes another update of it.
+        same = all(np.array_equal(value, second[name]) for name, value in first.items())
+        assert same != kept
 
 
 LEAN = """

@@ -2,6 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from hub.aggregation.strategies.fedadam import FedAdam
+from hub.aggregation.strategies.fedavg import FedAvg
+from hub.aggregation.strategies.fedavgm import FedAvgM
+from hub.aggregation.strategies.scaffold import Scaffold
 from hub.errors import ConfigError
 from hub.jobs import JobFile, parse_job
 from hub.yaml_file import MAX_FILE_BYTES, decode_text, read_text
@@ -62,6 +66,19 @@ def test_a_deadline_and_targets_may_be_given() -> None:
     assert job.lora.targets == ["q_proj", "v_proj"]
 
 
+def test_a_strategy_is_set_by_the_job() -> None:
+    job = parse_job(MINIMAL + "strategy: fedavgm\nserver: {momentum: 0.5}\n")
+    assert job.chosen_strategy() == FedAvgM(lr=1.0, momentum=0.5)
+    assert parse_job(MINIMAL).chosen_strategy() == FedAvg()
+    prompts = parse_job(MINIMAL + "method: prompt\nstrategy: fedadam\nserver: {beta2: 0.5}\n")
+    assert prompts.chosen_strategy() == FedAdam(beta2=0.5)
+    linear = parse_job(MINIMAL + "rule: freeze_a\nstrategy: fedadam\n")
+    assert linear.chosen_strategy() == FedAdam()
+    plain = "local: {optimizer: sgd, clip: null, warmup_steps: 0}\n"
+    corrected = parse_job(MINIMAL + "method: prompt\nstrategy: scaffold\n" + plain)
+    assert corrected.chosen_strategy() == Scaffold()
+
+
 BAD = [
     ("jub: x", "jub", "did you mean job?"),
     ("lora: {rnk: 4}", "lora.rnk", "did you mean lora.rank?"),
@@ -73,8 +90,53 @@ BAD = [
     ("method: full", "method", "is 'full'; allowed is lora, lora+prompt or prompt"),
     ("method: pretrain", "method", "allowed is"),
     ("method: yes", "method", "is 'yes'"),
-    ("strategy: scaffold", "strategy", "allowed is fedavg"),
-    ("rule: krum", "rule", "allowed is stack_svd"),
+    ("strategy: best", "strategy", "allowed is diloco, fedadam, fedavg"),
+    ("strategy: [fedavg]", "strategy", "allowed is text"),
+    ("server: {momentum: 0.9}", "server.momentum", "strategy fedavg; it has no settings"),
+    ("strategy: fedprox\nserver: {lr: 1}", "server.lr", "strategy fedprox; it has mu"),
+    ("strategy: fedavgm\nserver: {momentum: 1}", "server.momentum", "from 0 to 0.999"),
+    (
+        "strategy: fedadam",
+        "strategy",
+        "fedadam needs a fixed basis; rule stack_svd turns it each round. Use strategy fedavgm, "
+        "rule freeze_a, or method prompt.",
+    ),
+    ("method: lora+prompt\nstrategy: fedyogi", "strategy", "or method prompt."),
+    ("rule: fedit\nstrategy: fedyogi", "strategy", "fedit trains both factors. Use"),
+    ("rule: core\nstrategy: fedyogi", "strategy", "core moves cores, not entries. Use"),
+    ("method: prompt\nstrategy: fedyogi\nserver: {tau: 0}", "server.tau", "above 0 to 10"),
+    (
+        "strategy: scaffold",
+        "strategy",
+        "strategy scaffold keeps control variates of prompts alone. Use strategy fednova",
+    ),
+    (
+        "method: prompt\nstrategy: scaffold",
+        "local.optimizer",
+        "is 'adamw'; strategy scaffold needs 'sgd': its control variates",
+    ),
+    (
+        "method: prompt\nstrategy: scaffold\nlocal: {optimizer: sgd, clip: null, momentum: 0.5}",
+        "local.momentum",
+        "is 0.5; strategy scaffold needs 0.0",
+    ),
+    (
+        "method: prompt\nstrategy: scaffold\nlocal: {optimizer: sgd, warmup_steps: 0}",
+        "local.clip",
+        "is 1.0; strategy scaffold needs null",
+    ),
+    (
+        "strategy: fednova\nserver: {mu: 0.1}",
+        "local.optimizer",
+        "is 'adamw'; strategy fednova needs 'sgd': it reckons",
+    ),
+    ("server: {rate: 1}", "server.rate", "Allowed here: server.lr"),
+    (
+        "rule: krum",
+        "rule",
+        "allowed is alternate, core, fedit, fedsvd, flexlora, freeze_a, hetlora, raflora or stack_",
+    ),
+    ("rule: fedit\nmethod: prompt", "rule", "Leave rule out, or use method lora"),
     ("codec: zip", "codec", "allowed is auto, bf16, entropy, int4, int8, raw, seeds or topk"),
     ("prompt: {kind: prefix}", "prompt.kind", "allowed is soft"),
     ("prompt: {tokens: 0}", "prompt.tokens", "from 1 to"),

@@ -3,6 +3,7 @@
 import zipfile
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from hub.cli.client import HubClient
@@ -10,7 +11,7 @@ from hub.errors import ConflictError
 from tests.system.honest_fleet import Fleet
 from tests.system.hub_process import HubProcess, poll
 from tests.system.small_base import job_text
-from wire.messages import Cancel
+from wire.messages import Cancel, Refused
 
 pytestmark = pytest.mark.broker
 
@@ -40,6 +41,59 @@ def test_three_roles_run_two_rounds_and_leave_an_adapter(
     assert sum(name.endswith("adapter_config.json") for name in names) == 2  # LoRA and prompt
     assert sum(name.endswith("adapter_model.safetensors") for name in names) == 2
     assert hub.stop() == 0
+
+
+def test_a_rule_tells_devices_which_factors_to_train(
+    hub: HubProcess, fleet: Fleet, base: Path
+) -> None:
+    large, small, prompt = fleet.join("j", a=("lora", 4), b=("lora", 2), c=("prompt", 0))
+    hub.submit(job_text("j", base, rule="alternate", cohort={"min": 3, "max": 9}))
+    asked = []
+    for round_ in (1, 2):
+        offers = [one.await_offer(round_) for one in (large, small, prompt)]
+        asked.append([(one.work.trains, one.work.rest) for one in offers if one.work])
+        for one, offer in zip((large, small, prompt), offers, strict=True):
+            fleet.work(one, offer)
+    detail = fleet.finish(hub, "j")
+    assert asked == [
+        [("b", "frozen"), ("b", "frozen"), ("both", "frozen")],
+        [("a", "frozen"), ("a", "frozen"), ("both", "frozen")],
+    ]
+    assert detail.summary.phase == "done"
+    assert hub.accepted("j") == [(r, d) for r in (1, 2) for d in ("a", "b", "c")]
+
+
+def test_a_device_with_room_for_cores_alone_takes_part(
+    hub: HubProcess, fleet: Fleet, base: Path
+) -> None:
+    large, tiny = fleet.join("j", a=("lora", 4)), fleet.add("b", rank=2)
+    tiny.rung = "core"
+    tiny.describe("j")
+    hub.submit(job_text("j", base, method="lora", cohort={"min": 2, "max": 9}))
+    offers = [one.await_offer(1) for one in (*large, tiny)]
+    assert [(one.rung, one.work.trains) for one in offers if one.work] == [
+        ("resident", "both"), ("core", "core"),
+    ]  # fmt: skip
+    for one, offer in zip((*large, tiny), offers, strict=True):
+        fleet.work(one, offer)
+    assert fleet.finish(hub, "j").summary.phase == "done"
+    assert hub.accepted("j") == [(r, d) for r in (1, 2) for d in ("a", "b")]
+
+
+def test_an_update_of_the_other_factor_is_refused(
+    hub: HubProcess, fleet: Fleet, base: Path
+) -> None:
+    (device,) = fleet.join("j", a=("lora", 4))
+    hub.submit(job_text("j", base, rule="freeze_a"))
+    offer = device.await_offer(1)
+    device.take(offer)
+    assert offer.work is not None
+    both = msgspec.structs.replace(offer.work, trains="both")
+    blob = device.make_update(msgspec.structs.replace(offer, work=both))
+    device.upload(offer, blob)
+    answer = device.result(offer, blob)
+    assert isinstance(answer, Refused)
+    assert "names or shapes differ" in answer.reason
 
 
 def test_a_second_job_of_the_same_name_is_refused(

@@ -5,7 +5,7 @@ import pkgutil
 from functools import cache
 from typing import Any
 
-from wire.messages.commands import Adversarial, Cancel, LocalWork, Offer, Report
+from wire.messages.commands import Adversarial, BlobRef, Cancel, LocalWork, Offer, Report
 from wire.messages.contract import MAX_MESSAGE_BYTES, MAX_RETAINED_BYTES, Message, decode, encode
 from wire.messages.device import (
     DataSummary,
@@ -35,7 +35,8 @@ from wire.topics import Route
 
 __all__ = [
     "MAX_MESSAGE_BYTES", "MAX_RETAINED_BYTES", "Accepted", "AdapterRef", "Adversarial", "BaseRef",
-    "BlobFin", "BlobGet", "BlobInfo", "BlobInit", "Cancel", "Credit", "DataSummary", "DeviceEvent",
+    "BlobFin", "BlobGet", "BlobInfo", "BlobInit", "BlobRef", "Cancel", "Credit", "DataSummary",
+    "DeviceEvent",
     "DeviceInfo", "DeviceState", "Evaluated", "Evaluation", "Hello", "HubState", "JobKnobs",
     "LocalWork", "Message", "ModelShape", "Offer", "Ranges", "Refused", "Reply", "Report",
     "Result", "RoundAnnounce", "RoundPhase", "RungPlan", "Take", "TaskPeak", "TaskProgress",

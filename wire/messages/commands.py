@@ -6,7 +6,14 @@ import msgspec
 
 from wire.messages.contract import Message
 from wire.messages.hub import AdapterRef
-from wire.messages.plan import Role
+from wire.messages.plan import Role, Word
+
+
+class BlobRef(msgspec.Struct, frozen=True, kw_only=True):
+    """A blob that the hub has."""
+
+    sha256: str
+    size_bytes: Annotated[int, msgspec.Meta(ge=1, le=2**28)]
 
 
 class Adversarial(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +39,11 @@ class LocalWork(msgspec.Struct, frozen=True, kw_only=True):
     clip: float | None = 1.0  # of all gradients' norm; None: off
     accumulate: Annotated[int, msgspec.Meta(ge=1)] = 1  # parts that a step's batch goes through in
     adversarial: Adversarial | None = None
+    proximal_mu: float = 0.0  # FedProx: mu times the distance to the start is added to a gradient
+    control: BlobRef | None = None  # SCAFFOLD: the mean of all control variates, packed; None: 0
+    own_control: BlobRef | None = None  # and the device's own: control - own is added to a gradient
+    trains: Word = "both"  # which LoRA factors: both, a or b; the others stay as they are
+    rest: Word = "frozen"  # the components behind the device's own, while it trains: or absent
 
 
 class Offer(Message, frozen=True, kw_only=True):

@@ -48,6 +48,9 @@ class JobKnobs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     momentum: float = 0.0
     accumulate: Annotated[int, msgspec.Meta(ge=1)] = 1
     adversarial: bool = False
+    #: Numbers that the strategy makes a device keep for each one that is trained.
+    kept: Annotated[int, msgspec.Meta(ge=0, le=16)] = 0
+    trains: Word = "both"  # which LoRA factors in a round: both, a, b, or either (a or b)
 
 
 class RungPlan(msgspec.Struct, frozen=True, kw_only=True):

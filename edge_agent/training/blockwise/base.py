@@ -17,6 +17,7 @@ from edge_agent.training.blockwise.directions import Folded, open_directions
 from edge_agent.training.blockwise.known import KnownArchitecture
 from edge_agent.training.blockwise.linear import (
     Directions,
+    HeldDirections,
     Pair,
     Slot,
     keep_gradients_narrow,
@@ -24,9 +25,10 @@ from edge_agent.training.blockwise.linear import (
 from edge_agent.training.blockwise.open import open_weights
 from edge_agent.training.blockwise.passes import Passes
 from edge_agent.training.contract import Loss, Trained
-from edge_agent.training.start import PROMPT, Start, leading, trailing
+from edge_agent.training.start import CORE, PROMPT, Start, core_start, leading, trailing
 from edge_agent.training.tokens import Encoder
 from wire.shape import FAMILIES
+from wire.trained_factors import only_trained
 
 #: A fresh prefix: small keys and values, that change little and can grow.
 _PREFIX_STD = 0.02
@@ -82,7 +84,7 @@ class BlockwiseBase:
         self.clear()
         moved: dict[str, torch.Tensor] = {}
         for target in start.shapes:
-            moved |= self._fill(target, start, trained.rank)
+            moved |= self._fill(target, start, trained)
         if trained.core:
             moved |= self._cores(trained.core)
         if trained.prefix:
@@ -117,23 +119,30 @@ class BlockwiseBase:
         """Give up the file."""
         self._file.close()
 
-    def _fill(self, target: str, start: Start, rank: int) -> dict[str, torch.Tensor]:
+    def _fill(self, target: str, start: Start, what: Trained) -> dict[str, torch.Tensor]:
         """Set a target's factors; return those that are trained."""
-        slot = self._slots[target]
+        slot, rank = self._slots[target], what.rank
         names = [f"{target}.lora_A", f"{target}.lora_B"]
+        like = torch.empty(0, dtype=self._weights.dtype, device=self._device)
         if start.rank > rank:
             down, up = (torch.from_numpy(trailing(start, name, rank)) for name in names)
-            like = torch.empty(0, dtype=self._weights.dtype, device=self._device)
             slot.rest = Pair(down, up).cast(like)
         if not rank:
             return {}
+        if what.factors == "core":
+            u, core = (torch.from_numpy(value) for value in core_start(start, target, rank))
+            down = torch.from_numpy(leading(start, names[0], rank))
+            slot.directions = HeldDirections(Pair(down, u).cast(like))
+            slot.core = core.to(self._device)
+            return {target + CORE: slot.core}
         # Copies: a leading part may be a view that keeps the whole factor in memory.
-        values = [
-            torch.from_numpy(np.array(leading(start, name, rank), order="C")).to(self._device)
+        values = {
+            name: torch.from_numpy(np.array(leading(start, name, rank), order="C")).to(self._device)
             for name in names
-        ]
-        slot.lead = Pair(*values)
-        return dict(zip(names, values, strict=True))
+        }
+        moved = only_trained(values, what.factors)
+        slot.lead = Pair(*(v if name in moved else v.to(like) for name, v in values.items()))
+        return moved
 
     def _cores(self, side: int) -> dict[str, torch.Tensor]:
         """Set a core in every target, zero at first; return them by name."""
@@ -204,30 +213,41 @@ class BlockwisePlaced:
         epsilon: float = 0.0,
     ) -> Loss:
         """Add the gradient of a batch's mean loss per token."""
-        return self._passes.backward(ids, labels, self._prompt, tokens, epsilon)
+        alone = self._what.rest == "absent" and self._what.rank > 0
+        for slot in self._slots.values():
+            slot.alone = alone
+        try:
+            return self._passes.backward(ids, labels, self._prompt, tokens, epsilon)
+        finally:
+            for slot in self._slots.values():
+                slot.alone = False
 
     def update(self) -> dict[str, NDArray[np.float32]]:
         """Return the difference to the start, by names on the wire.
 
         Raises:
-            AdapterError: cores and prefixes have no place in a hub's round yet.
+            AdapterError: prefixes, and cores between directions of the base, have no place in a
+                hub's round.
         """
         if self._what.core or self._what.prefix:
-            raise AdapterError("a core or a prefix can't be sent to a hub yet.")
+            raise AdapterError("a core of the base or a prefix can't be sent to a hub.")
         found: dict[str, NDArray[np.float32]] = {}
         for name, value in self.trained.items():
-            start = (
-                self._start.prompt()
-                if name == PROMPT
-                else leading(self._start, name, self._what.rank)
-            )
-            found[name] = value.detach().cpu().numpy() - start
+            found[name] = value.detach().cpu().numpy() - self._value(name)
         return found
+
+    def _value(self, name: str) -> NDArray[np.float32]:
+        """Return what a tensor was at the start."""
+        if name == PROMPT:
+            return self._start.prompt()
+        if name.endswith(CORE):
+            return core_start(self._start, name.removesuffix(CORE), self._what.rank)[1]
+        return leading(self._start, name, self._what.rank)
 
     def values(self) -> Mapping[str, NDArray[np.float32]]:
         """Return what was trained, a core as LoRA factors."""
-        if self._what.core:
-            return Folded(self._slots)
+        if self._what.core or self._what.factors == "core":
+            return Folded({name: slot for name, slot in self._slots.items() if slot.directions})
         return {name: value.detach().cpu().numpy() for name, value in self.trained.items()}
 
     @contextmanager

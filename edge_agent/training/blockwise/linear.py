@@ -39,27 +39,34 @@ class Slot:
 
     Attributes:
         rest: frozen in place, in the compute type.
-        lead: trained, float32 leaves.
+        lead: trained, float32 leaves; a factor that is not trained is in the compute type.
         core: (side, side) trained, a float32 leaf.
-        directions: V and U of the core, in a file of their own.
+        directions: V and U of the core.
         off: leave out everything (the base alone is wanted).
+        alone: leave out the rest.
     """
 
     rest: Pair | None = None
     lead: Pair | None = None
     core: torch.Tensor | None = None
-    directions: "Directions | None" = None
+    directions: "Directions | HeldDirections | None" = None
     off: bool = False
+    alone: bool = False
+
+    @property
+    def frozen(self) -> Pair | None:
+        """The rest, unless it is left out."""
+        return None if self.off or self.alone else self.rest
 
     def clear(self) -> None:
         """Take everything out."""
         self.rest = self.lead = self.core = self.directions = None
-        self.off = False
+        self.off = self.alone = False
 
 
 @dataclass(frozen=True)
 class Directions:
-    """The frozen directions of one matrix, read when they are used."""
+    """The frozen directions of one matrix, in a file of their own, read when they are used."""
 
     weights: Weights
     target: str
@@ -70,6 +77,17 @@ class Directions:
             _whole(self.weights, f"{self.target}.V").to(like),
             _whole(self.weights, f"{self.target}.U").to(like),
         )
+
+
+@dataclass(frozen=True)
+class HeldDirections:
+    """The frozen directions of one matrix, in memory."""
+
+    pair: Pair
+
+    def read(self, like: torch.Tensor) -> Pair:
+        """Return V (side, in) and U (out, side)."""
+        return self.pair.cast(like)
 
 
 @dataclass(frozen=True)
@@ -138,8 +156,8 @@ class _Adapted(torch.autograd.Function):
         slot = linear.slot
         if slot.off:
             return result
-        if slot.rest is not None:
-            rest = slot.rest.cast(x)
+        if slot.frozen is not None:
+            rest = slot.frozen.cast(x)
             result.addmm_(x @ rest.down.T, rest.up.T)
         if down is not None and up is not None:
             result.addmm_(x @ down.to(x).T, up.to(x).T)
@@ -159,16 +177,18 @@ class _Adapted(torch.autograd.Function):
         of_down = of_up = of_core = None
         if slot.off:
             return of_x, None, None, None, None, None
-        if slot.rest is not None and of_x is not None:
-            rest = slot.rest.cast(gradient)
+        if slot.frozen is not None and of_x is not None:
+            rest = slot.frozen.cast(gradient)
             of_x.addmm_(gradient @ rest.up, rest.down)
         if down is not None and up is not None:
             down_, up_ = down.to(x), up.to(x)
             inner = gradient @ up_  # (n, rank)
             if of_x is not None:
                 of_x.addmm_(inner, down_)
-            of_down = _stored(inner.T @ x, down)
-            of_up = _stored(gradient.T @ (x @ down_.T), up)
+            if ctx.needs_input_grad[3]:
+                of_down = _stored(inner.T @ x, down)
+            if ctx.needs_input_grad[4]:
+                of_up = _stored(gradient.T @ (x @ down_.T), up)
         if core is not None and slot.directions is not None:
             directions = slot.directions.read(x)
             inner = gradient @ directions.up  # (n, side)

@@ -25,6 +25,22 @@ def factor_rules() -> dict[str, FactorRule]:
     return {name: rule for name, rule in _found().items() if rule.space == "factor"}
 
 
+def keeps_basis(rule: ProductRule) -> bool:
+    """Return whether each entry of what is trained means the same in every round.
+
+    Where both factors are trained it doesn't, even if nobody turns them: only their product counts.
+    """
+    return all(rule.basis(round_) == "same" and rule.trains(round_) == "b" for round_ in (1, 2))
+
+
+def orders(rule: ProductRule) -> bool:
+    """Return whether a round ever puts components in order of importance.
+
+    Where none does, the leading ones say little without the others, and an adapter comes whole.
+    """
+    return any(rule.basis(round_) != "same" for round_ in (1, 2))
+
+
 def product_rule(name: str) -> ProductRule:
     """Return the rule for low-rank products that has this name.
 

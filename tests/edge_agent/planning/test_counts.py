@@ -29,6 +29,17 @@ def test_the_matrices_of_a_block_and_their_factors():
     assert found.factors(0) == 0
 
 
+@pytest.mark.parametrize(
+    ("trains", "each"),
+    # Outputs are 16 + 8 + 8 + 8 + 24 + 24 + 8 = 96 in each of two blocks, inputs 80.
+    [("both", 352), ("b", 192), ("a", 160), ("either", 192)],
+)
+def test_a_round_may_train_one_factor_alone(trains, each):
+    found = case(trains=trains)
+    assert found.trained_factors(3) == 3 * each
+    assert found.factors(3) == 3 * 352
+
+
 def test_positions_count_the_soft_prompt_and_predictions_do_not():
     found = case(batch=3, seq_len=5, prompt_tokens=2)
     assert found.row == 7

@@ -12,7 +12,13 @@ RUNGS = ("resident", "checkpointed")
 @pytest.mark.parametrize("rung", RUNGS)
 @pytest.mark.parametrize(
     ("knobs", "moments"),
-    [({}, 2), ({"optimizer": "sgd", "momentum": 0.9}, 1), ({"optimizer": "sgd"}, 0)],
+    [
+        ({}, 2),
+        ({"optimizer": "sgd", "momentum": 0.9}, 1),
+        ({"optimizer": "sgd"}, 0),
+        ({"kept": 1}, 3),
+        ({"optimizer": "sgd", "kept": 1}, 1),
+    ],
 )
 def test_a_number_is_held_with_its_gradient_and_what_the_optimiser_keeps(rung, knobs, moments):
     # Two of four ranks are trained, 704 numbers each in both blocks; one prompt token of width 8.

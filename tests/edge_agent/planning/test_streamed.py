@@ -81,7 +81,13 @@ def test_a_prompt_keeps_less_than_factors(tmp_path):
 
 @pytest.mark.parametrize(
     ("knobs", "moments"),
-    [({}, 2), ({"optimizer": "sgd", "momentum": 0.9}, 1), ({"optimizer": "sgd"}, 0)],
+    [
+        ({}, 2),
+        ({"optimizer": "sgd", "momentum": 0.9}, 1),
+        ({"optimizer": "sgd"}, 0),
+        ({"kept": 1}, 3),
+        ({"optimizer": "sgd", "kept": 1}, 1),
+    ],
 )
 def test_the_adapter_is_held_with_what_the_optimiser_keeps(knobs, moments):
     # Two of four ranks are trained, 704 numbers each in both blocks; the rest is in bfloat16.
@@ -110,3 +116,12 @@ def test_an_adversary_holds_the_embeddings_twice_more_and_the_gradients_througho
     assert found["moved"] == 2 * 18 * 8 * 2
     assert found["gradients"] == 704 * 2
     assert "moved" not in streamed.streamed_terms(small_llama.case(adversarial=True), "infer")
+
+
+def test_a_factor_that_is_not_trained_needs_no_state():
+    # Rank 2 of 4 in bfloat16: the rest's 704 numbers and A's 320 in two bytes, B's 384 with two
+    # moments in four each, a prompt of 8 in four.
+    found = streamed.streamed_terms(small_llama.case(rank=2, trains="b"), "streamed")["adapter"]
+    assert found == 2 * 704 + 2 * 320 + 12 * 384 + 4 * 8
+    both = streamed.streamed_terms(small_llama.case(rank=2), "streamed")["adapter"]
+    assert both == 2 * 704 + 12 * 704 + 4 * 8

@@ -175,6 +175,33 @@ def test_the_memory_of_factors_is_the_product_that_is_lacking(tmp_path: Path) ->
     assert np.array_equal(wanted["q.lora_A"], d_a)
 
 
+def test_a_factor_that_is_not_trained_keeps_its_part_of_the_memory(tmp_path: Path) -> None:
+    def only(end: str, *values: float) -> dict[str, Array]:
+        shape = (1, 3) if end == "lora_A" else (3, 1)
+        return {f"q.{end}": np.array(values, np.float32).reshape(shape)}
+
+    # Rank 1; nobody turns the factors, and nothing is applied: a memory is turned by 1.
+    start = Start(np.ones((3, 1), np.float32), np.ones((1, 3), np.float32))
+    for at, (end, moves, kept) in enumerate(
+        [
+            # By hand, the largest of three:   u          left of B   left of A
+            ("lora_B", (4, 2, 1), (4, 0, 0)),  # 4 2 1    0 2 1
+            ("lora_A", (1, 7, 3), (0, 7, 0)),  # 1 7 3    0 2 1       1 0 3
+            ("lora_A", (2, 0, 1), (0, 0, 4)),  # 3 0 4    0 2 1       3 0 0
+            ("lora_B", (0, 0, 2), (0, 0, 3)),  # 0 2 3    0 2 0       3 0 0
+        ],
+        start=1,
+    ):
+        _, sent = send(tmp_path, at, at - 1, only(end, *moves), start)
+        assert list(sent) == [f"q.{end}"]
+        assert sent[f"q.{end}"].ravel().tolist() == pytest.approx(kept)
+    found = Residuals(tmp_path).begin("j.4.d")
+    assert found is not None
+    # (B + (0 2 3)) (A + (3 0 0)) - (B + (0 0 3)) A
+    meant = np.outer([1, 3, 4], [4, 1, 1]) - np.outer([1, 1, 4], [1, 1, 1])
+    assert found.get("q.left") @ found.get("q.right") == pytest.approx(meant)
+
+
 def test_a_device_of_lower_rank_moves_its_leading_components(tmp_path: Path) -> None:
     start = Start(np.ones((OUT, RANK), np.float32))
     moves = {"q.lora_A": np.ones((2, IN), np.float32), "q.lora_B": np.ones((OUT, 2), np.float32)}

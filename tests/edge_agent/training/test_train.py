@@ -1,5 +1,6 @@
 """Training: it learns, the seed fixes it, it stops and goes on, and it says when it diverges."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -8,11 +9,14 @@ from edge_agent.training.bases import open_base
 from edge_agent.training.blockwise.base import BlockwisePlaced
 from edge_agent.training.checkpoint import Checkpoint
 from edge_agent.training.contract import Trained
+from edge_agent.training.control import Control
 from edge_agent.training.data import Example
 from edge_agent.training.errors import DivergedError, PausedError
 from edge_agent.training.start import PackedStart
 from edge_agent.training.train import train
+from wire.codecs import by_name
 from wire.messages import Adversarial, LocalWork
+from wire.tensors import pack
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 
@@ -46,6 +50,8 @@ def run(llama, make_adapter):
         placed = base.place(PackedStart(saved.manifest, saved.parts), trained)
         steps = []
         rows = base.encoder.rows(examples, local.seq_len)
+        if "control" in options:
+            options["control"] = Control(placed.trained, options["control"], None)
         metrics = train(
             placed, rows, local, decay, lambda step, loss: steps.append((step, loss)), **options
         )
@@ -65,6 +71,42 @@ def test_the_loss_falls_and_every_step_is_told(run, trained, rung):
     assert [step for step, _ in steps] == list(range(1, 13))
     assert (steps[0][1], steps[-1][1]) == (metrics.loss_first, metrics.loss_last)
     assert metrics.steps == 12
+
+
+@pytest.mark.parametrize("rung", ["resident", "streamed"])
+@pytest.mark.parametrize("trained", [ALL, Trained(prompt=True)])
+def test_a_proximal_term_holds_the_device_near_its_start(run, trained, rung):
+    free, held = (
+        sum(
+            float((value**2).sum()) for value in run(local, trained, rung=rung)[2].update().values()
+        )
+        for local in (work(), work(proximal_mu=100.0))
+    )
+    assert 0 < held < free / 4
+
+
+def test_sgd_steps_along_the_gradient_and_its_correction(run, tmp_path):
+    """One step of rate 0.5: the update differs by -0.5 (c - c_i), and by nothing else."""
+    local = work(steps=1, optimizer="sgd", lr=0.5, clip=None, warmup_steps=0)
+    prompt = Trained(prompt=True)
+    plain = run(local, prompt)[2]
+    shape = plain.update()["prompt"].shape
+    file = tmp_path / "common"
+    file.write_bytes(pack({"prompt": np.full(shape, 0.25, np.float32)}, by_name("raw"), 0))
+    corrected = run(local, prompt, control=file)[2].update()["prompt"]
+    np.testing.assert_allclose(corrected, plain.update()["prompt"] - 0.125, atol=1e-6)
+
+
+def test_a_proximal_term_survives_a_pause(run, tmp_path, one_thread):
+    """The start is the adapter's, not where training goes on."""
+    local = work(steps=6, proximal_mu=3.0)
+    expected = run(local)[2].update()
+    asked = iter([False, False, False, True])
+    state = Checkpoint(tmp_path / "state.safetensors", "task")
+    with pytest.raises(PausedError):
+        run(local, checkpoint=state, pause_asked=lambda: next(asked))
+    update = run(local, checkpoint=state)[2].update()
+    assert all((expected[name] == update[name]).all() for name in expected)
 
 
 def test_tokens_are_those_a_loss_was_taken_on(run):

@@ -9,6 +9,7 @@ import pytest
 from hub.aggregation.check import check_update, reach
 from hub.aggregation.contract import Array, RefusedUpdateError
 from wire.manifest import AdapterManifest
+from wire.trained_factors import TRAINS
 
 MakeManifest = Callable[..., AdapterManifest]
 Write = Callable[..., Path]
@@ -117,3 +118,22 @@ def test_a_blob_that_was_cut_off_is_refused(manifest: AdapterManifest, write: Wr
 def test_the_reach_is_ten_times_that_of_the_steps() -> None:
     # 20 steps at 0.001 move an entry by 0.02 under Adam.
     assert reach(lr=1e-3, steps=20) == pytest.approx(0.2)
+
+
+def test_only_what_was_to_be_trained_is_accepted(manifest: AdapterManifest, write: Write) -> None:
+    held = {
+        "a": {"q.lora_A": lora()["q.lora_A"]},
+        "b": {"q.lora_B": lora()["q.lora_B"]},
+        "core": {"q.core": np.full((2, 2), 0.5, np.float32)},
+        "both": lora(),
+    }
+    for trains in TRAINS:
+        for name, tensors in held.items():
+            blob = write(name, tensors)
+            if name == trains:
+                check_update(blob, "lora", manifest, rank=2, codec="raw", max_rms=1, trains=trains)
+            else:
+                with pytest.raises(RefusedUpdateError, match="malformed"):
+                    check_update(
+                        blob, "lora", manifest, rank=2, codec="raw", max_rms=1, trains=trains
+                    )

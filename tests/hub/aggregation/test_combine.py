@@ -13,6 +13,7 @@ from hub.aggregation.combine import combine
 from hub.aggregation.contract import (
     AggregationError,
     Array,
+    Basis,
     Contribution,
     Factors,
     FactorsUpdate,
@@ -24,6 +25,7 @@ from hub.aggregation.rules import factor_rule, product_rule
 from hub.aggregation.slices import SlicedFactors, cut
 from wire.errors import MalformedError
 from wire.manifest import AdapterManifest
+from wire.trained_factors import Rest, Trains
 
 STACK, MEAN = product_rule("stack_svd"), factor_rule("mean")
 E = np.eye(3, dtype=np.float32)
@@ -141,13 +143,39 @@ def test_the_result_has_the_tensors_of_the_manifest(current: GlobalAdapter, writ
     assert shapes == current.manifest.expected_lora(2)
 
 
+def test_a_core_and_factors_fold_into_one_adapter(current: GlobalAdapter, write: Write) -> None:
+    # "q" has B = (4 0; 0 2; 0 0), so U = √3 I and a core's change D moves B by √3 D.
+    core = np.array([[1, 0], [0, 3]]) / np.sqrt(3)
+    cores = {f"{target}.core": array(core * (target == "q")) for target in "qk"}
+    x = Contribution("x", "lora", 1, write("x", cores), rank=2, trains="core")
+    y = Contribution("y", "lora", 1, write("y", delta(1, [[2], [0], [0]], [[0]] * 3)), rank=1)
+    # (diag(5, 5, 0) + diag(6, 2, 0)) / 2
+    np.testing.assert_allclose(
+        product(run(current, [x, y]), "q"), np.diag([5.5, 3.5, 0]), atol=1e-5
+    )
+    # A late core is read between the factors that it started from.
+    older = write("older", {"q.lora_A": E[1:], "q.lora_B": array([[0, 0], [7, 0], [0, 7]]),
+                            "k.lora_A": E[:2], "k.lora_B": array([[0, 0]] * 3)})  # fmt: skip
+    moved = cores | {"q.core": array(np.diag([-2, 3]) / np.sqrt(3))}
+    late = replace(x, update=write("late", moved), start=(Slice(older, 2),))
+    np.testing.assert_allclose(product(run(current, [late]), "q"), np.diag([4, 0, 3]), atol=1e-5)
+
+
 class Recorder:
     """A rule that notes the weights in the order in which it sees them."""
 
     name = "recorder"
+    rest: Rest = "frozen"
+    cores = False
 
     def __init__(self) -> None:
         self.seen: list[float] = []
+
+    def basis(self, round_: int) -> Basis:
+        return "same"
+
+    def trains(self, round_: int) -> Trains:
+        return "both"
 
     def combine(self, current: Factors, updates: Iterable[FactorsUpdate]) -> Factors:
         self.seen += [update.weight for update in updates]

@@ -42,3 +42,15 @@ def test_a_slice_of_another_rank_is_refused(make_manifest: MakeManifest, write: 
     one = write("one", {"q.lora_A": array([[1, 2]]), "q.lora_B": array([[3], [4]])})
     with pytest.raises(MalformedError):
         SlicedFactors(manifest, [Slice(one, 2)])
+
+
+def test_a_factor_that_was_not_trained_is_read_as_zeros(
+    make_manifest: MakeManifest, write: Write
+) -> None:
+    manifest = make_manifest(rank=2, shapes={"q": (2, 3)})  # (out, in)
+    update = write("update", {"q.lora_B": array([[3], [4]])})
+    with SlicedFactors(manifest, [Slice(update, 1)], "b") as factors:
+        found = factors.factors("q")
+    assert (found.a.tolist(), found.b.tolist()) == ([[0, 0, 0]], [[3], [4]])
+    with pytest.raises(MalformedError):
+        SlicedFactors(manifest, [Slice(update, 1)])

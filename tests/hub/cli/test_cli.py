@@ -9,6 +9,7 @@ VERBS = [
     ("serve",),
     ("demo",),
     ("watch",),
+    ("aggregate",),
     ("job", "submit"),
     ("job", "list"),
     ("job", "show"),

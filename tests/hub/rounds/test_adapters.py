@@ -21,7 +21,9 @@ RANK, OUT, INPUTS, TOKENS = 8, 192, 128, 4
 class Job:
     """Rounds of random walks, published one after the other."""
 
-    def __init__(self, folder: Path, codec: str = "auto", *, mixed: bool = True) -> None:
+    def __init__(
+        self, folder: Path, codec: str = "auto", *, mixed: bool = True, ordered: bool = True
+    ) -> None:
         self.store = BlobStore(folder)
         self.adapters = Adapters(self.store)
         self.codec = codec
@@ -37,7 +39,7 @@ class Job:
             hidden_size=64,
             parts=[],
         )
-        self.versions = [self.adapters.begin(start, 7, codec)]
+        self.versions = [self.adapters.begin(start, 7, codec, ordered=ordered)]
 
     def advance(self, scale: float = 0.01) -> dict[str, np.ndarray]:
         """Publish a version near the last one, in another basis; return what was meant."""
@@ -175,6 +177,16 @@ def test_a_large_adapter_comes_in_slices_of_falling_importance(sliced: Job) -> N
     ]  # fmt: skip
 
 
+def test_components_in_no_order_come_in_one_slice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hub.aggregation.bands.CHUNK_BYTES", 150)
+    job = Job(tmp_path, ordered=False)
+    job.advance()
+    for version in job.versions:
+        assert [one.rank for one in job.adapters.manifest(version).lora_slices()] == [0]  # all
+
+
 def test_slices_and_whole_are_the_same_adapter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +228,53 @@ def test_each_layer_is_combined_once_however_many_slices(sliced: Job) -> None:
 
     lora = Layers(start.manifest.expected_lora(RANK), factors)
     sliced.adapters.advance(sliced.versions[-1], start, Combined(lora, None), 2, "auto", mixed=True)
+    assert asked == ["k", "q"]
+
+
+def test_a_basis_that_stays_is_not_turned(job: Job) -> None:
+    """The last two components, of one band, change places: turned back, nothing has changed."""
+    job.advance()
+    job.advance()
+    start, values = job.adapters.load(job.versions[-1]), job.values(job.versions[-1])
+    swapped = [*range(6), 7, 6]
+
+    def factors(target: str) -> Factors:
+        return Factors(values[f"{target}.lora_A"][swapped], values[f"{target}.lora_B"][:, swapped])
+
+    moved = {}
+    for basis in ("same", "turned"):
+        lora = Layers(start.manifest.expected_lora(RANK), factors, basis)
+        version = job.adapters.advance(
+            job.versions[-1], start, Combined(lora, None), 3, "auto", mixed=True
+        )
+        before, after = values["q.lora_A"], job.values(version)["q.lora_A"]
+        moved[basis] = np.linalg.norm(after - before) / np.linalg.norm(before)
+    assert moved["turned"] < 1e-2
+    assert moved["same"] > 0.1
+
+
+@pytest.mark.parametrize("slices", [1, 3])
+def test_a_new_basis_is_published_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slices: int
+) -> None:
+    if slices > 1:
+        monkeypatch.setattr("hub.aggregation.bands.CHUNK_BYTES", 150)
+    job = Job(tmp_path)
+    job.advance()
+    start, values = job.adapters.load(job.versions[-1]), job.values(job.versions[-1])
+    asked: list[str] = []
+
+    def factors(target: str) -> Factors:
+        asked.append(target)
+        return Factors(values[f"{target}.lora_A"][::-1], values[f"{target}.lora_B"][:, ::-1])
+
+    lora = Layers(start.manifest.expected_lora(RANK), factors, "new")
+    version = job.adapters.advance(
+        job.versions[-1], start, Combined(lora, None), 2, "auto", mixed=True
+    )
+    parts = job.adapters.manifest(version).lora_slices()
+    assert [one.difference for one in parts] == [None] * slices
+    assert np.array_equal(job.values(version)["q.lora_A"], values["q.lora_A"][::-1])
     assert asked == ["k", "q"]
 
 

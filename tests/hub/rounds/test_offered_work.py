@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from hub.aggregation.rules import product_rule
 from hub.jobs import LocalPart, parse_job
 from hub.rounds import actions
 from hub.rounds.offering import Offering
@@ -42,6 +43,7 @@ def offered(text: str) -> LocalWork:
         base=SimpleNamespace(digest="d"), lr=lambda role: file.local.lr,
         task_name=lambda round_, device: f"notes.{round_}.{device}",
         reference=lambda sha256: AdapterRef(sha256=sha256, size_bytes=1),
+        strategy=file.chosen_strategy(), rule=product_rule(file.rule),
     )  # fmt: skip
     Offering(run).offer(actions.Offer(round=1, member=MEMBER, start="a", deadline_ts=60.0))
     assert sent[0].work is not None
@@ -58,6 +60,11 @@ def test_a_device_is_told_what_the_job_file_says() -> None:
         told, written = getattr(work, name), getattr(local, name)
         assert msgspec.to_builtins(told) == msgspec.to_builtins(written), name
     assert {"momentum", "schedule", "clip", "accumulate", "warmup_steps", "adversarial"} < shared
+
+
+def test_a_device_is_told_what_the_strategy_asks_for() -> None:
+    text = "job: notes\nmodel: {base: b}\nstrategy: fedprox\nserver: {mu: 0.5}"
+    assert offered(text).proximal_mu == 0.5
 
 
 def test_a_job_that_says_nothing_of_it_offers_the_wires_defaults() -> None:

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-from hub.rounds import events
+from hub.rounds import actions, events
 from hub.rounds.queries import (
     last_accepted,
     may_take,
     needed_adapters,
+    needed_states,
     needed_updates,
     verdict,
     workers,
@@ -110,3 +111,22 @@ def test_adapters_are_kept_as_long_as_an_update_may_refer_to_them(play: Start) -
     job.update("a")
     job.send(events.Combined(round=4, manifest="next"))
     assert needed_adapters(job.state) == {"adapter2", "adapter3", "next"}
+
+
+def test_a_strategys_state_is_kept_as_long_as_its_adapter(play: Start) -> None:
+    job = play(rounds=5, max_staleness=1)
+    assert needed_states(job.state) == set()
+    for round_ in (1, 2, 3):
+        job.open("a")
+        job.update("a")
+        combine = job.wanted(actions.Combine)[0]
+        assert combine.state == (f"state{round_ - 1}" if round_ > 1 else None)
+        job.send(events.Combined(round=round_, manifest=f"adapter{round_}", state=f"state{round_}"))
+        job.send(events.Published(round=round_))
+    assert needed_states(job.state) == {"state2", "state3"}
+    job.open("a")
+    job.update("a")
+    job.send(events.Combined(round=4, manifest="adapter4", state="state4"))
+    assert needed_states(job.state) == {"state2", "state3", "state4"}
+    job.send(events.Cancelled(reason="enough"))
+    assert needed_states(job.state) == set()

@@ -112,3 +112,12 @@ def test_an_evaluator_trains_nothing(make_device: Make) -> None:
     member = assign_evaluation(Candidate(device, device.plan), "raw", variants=("adapter",))
     assert (member.kind, member.steps, member.variants) == ("evaluate", 0, ("adapter",))
     assert member.reason == "infer (streamed): 612 MB of 750 MB; evaluates adapter"
+
+
+def test_cores_are_few_numbers(make_job: Make, make_device: Make) -> None:
+    # 4 matrices of 8 × 8: 256 numbers, on a rung of cores or where the rule asks all for them.
+    tiny = assign(make_job(matrices=4), make_device("a", rung="core"))
+    asked = assign(make_job(matrices=4, cores_alone=True), make_device("a"))
+    assert [one.codec for one in (tiny, asked)] == ["int8", "int8"]
+    assert "256 numbers are few" in tiny.reason
+    assert assign(make_job(matrices=4), make_device("a")).codec == "entropy"

@@ -1,0 +1,256 @@
+"""A strategy's step at the hub, from blobs to blobs.
+
+Each layer is combined once, when its step is taken: the result and what is kept lie on disk until
+both are packed (`hub.rounds.spool`). So one layer at a time is in memory.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hub.aggregation.combine import Combined
+from hub.aggregation.contract import (
+    AggregationError,
+    Array,
+    Basis,
+    EntryStep,
+    Factors,
+    GlobalAdapter,
+    Kind,
+    Momentum,
+)
+from hub.aggregation.layers import Layers
+from hub.aggregation.server_step import slots_of, step_product, step_tensor, velocity_rank
+from hub.aggregation.slices import SlicedFactors
+from hub.rounds.controls import Controls
+from hub.rounds.server_state import ServerState, read_state, state_path
+from hub.rounds.spool import Spool
+from wire.blobs import BlobStore
+from wire.codecs import by_name
+from wire.codecs.contract import Shape
+from wire.tensors import PackedFile, write_packed
+
+Server = Momentum | EntryStep | None
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """An adapter's tensors after a strategy's step, and the state that goes with them."""
+
+    combined: Combined
+    state: str | None  # sha256; None: the strategy keeps nothing
+
+
+class ServerSteps:
+    """A strategy's step at the hub, from blobs to blobs.
+
+    Args:
+        store: the hub's blobs.
+        server: the strategy's step.
+        basis: of the rule for LoRA; see `hub.aggregation.contract.Basis`.
+        fixed: whether the rule keeps it in every sense (`hub.aggregation.rules.keeps_basis`), so
+            that factors are stepped entry by entry, not their products.
+    """
+
+    def __init__(
+        self, store: BlobStore, server: Server, basis: Basis, *, fixed: bool = False
+    ) -> None:
+        self._store = store
+        self._server = server
+        self._basis = basis
+        self._fixed = fixed
+
+    @contextmanager
+    def step(
+        self,
+        start: GlobalAdapter,
+        combined: Combined,
+        shares: Mapping[Kind, float],
+        before: str | None,
+        controls: Controls | None = None,
+    ) -> Iterator[Stepped]:
+        """Give the tensors after a round's step, as long as the context lasts.
+
+        Args:
+            start: the adapter that the updates were combined onto.
+            combined: the mean of the devices.
+            shares: the sum of the updates' weights, of each part that was trained.
+            before: sha256 of the state that goes with ``start``, None if there is none.
+            controls: the control variates after the round; None: those before it.
+
+        Raises:
+            AggregationError: the strategy needs a fixed basis, and the rule's turns.
+            MalformedError: a blob of the state is gone or damaged.
+        """
+        old = read_state(self._store, before) if before is not None else ServerState()
+        parts = dict(old.parts)
+        with ExitStack() as stack:
+            lora, prompt = combined.lora, combined.prompt
+            if lora is not None and start.lora and self._moves(shares["lora"]):
+                work = _Lora(
+                    self._store,
+                    self._server,
+                    "same" if self._fixed else self._basis,
+                    fixed=self._fixed,
+                    start=start,
+                    share=shares["lora"],
+                    stack=stack,
+                )
+                lora = work.run(lora, parts)
+            if prompt is not None and start.prompt is not None and self._moves(shares["prompt"]):
+                prompt = self._step_prompt(start, prompt, shares["prompt"], parts)
+            after = controls or old.controls
+            state = ServerState(parts=parts, control=after.common, own_controls=dict(after.own))
+            kept = self._store.put(state.encode()) if state.blobs else None
+            yield Stepped(Combined(lora=lora, prompt=prompt), kept)
+
+    def _moves(self, share: float) -> bool:
+        """Whether anything is to be done to a mean."""
+        return self._server is not None or share != 1
+
+    def _step_prompt(
+        self,
+        start: GlobalAdapter,
+        mean: Mapping[str, Array],
+        share: float,
+        parts: dict[Kind, str],
+    ) -> dict[str, Array]:
+        shapes = start.manifest.expected_prompt()
+        slots = slots_of(self._server)
+        kept: dict[str, Array] = {}
+        new: dict[str, Array] = {}
+        with ExitStack() as stack:
+            old = stack.enter_context(PackedFile.open(_there(start.prompt), shapes))
+            known = _known(self._store, parts.get("prompt"), _slotted(shapes, slots), stack)
+            for name in shapes:
+                before = None if known is None else {s: known.get(f"{s}.{name}") for s in slots}
+                one = step_tensor(old.get(name), mean[name], share, self._server, before)
+                new[name] = one.value
+                kept |= {f"{slot}.{name}": tensor for slot, tensor in one.kept.items()}
+        if slots:
+            parts["prompt"] = _keep(self._store, _slotted(shapes, slots), kept)
+        return new
+
+
+class _Lora:
+    """The step of LoRA's factors, a layer at a time."""
+
+    def __init__(
+        self,
+        store: BlobStore,
+        server: Server,
+        basis: Basis,
+        *,
+        fixed: bool,
+        start: GlobalAdapter,
+        share: float,
+        stack: ExitStack,
+    ) -> None:
+        manifest = start.manifest
+        self._store = store
+        self._server = server
+        self._fixed = fixed
+        # A product is taken apart anew, into components in order of importance.
+        self._basis: Basis = "new" if basis == "same" and not fixed else basis
+        self._share = share
+        self._stack = stack
+        self._shapes = manifest.expected_lora(manifest.rank)
+        self._targets = list(manifest.shapes)
+        self._old = stack.enter_context(SlicedFactors(manifest, start.lora))
+        slots = slots_of(self._server)
+        if self._fixed or not slots:
+            self._kept_shapes = _slotted(self._shapes, slots)
+        else:
+            self._kept_shapes = manifest.expected_lora(velocity_rank(manifest.rank))
+        self._slots = slots
+
+    def run(self, mean: Layers, parts: dict[Kind, str]) -> Layers:
+        """Return the layers after the step; what is kept of them goes into ``parts``."""
+        store, stack = self._store, self._stack
+        new = Spool(stack.enter_context(store.draft(_nothing)), self._shapes)
+        kept = Spool(stack.enter_context(store.draft(_nothing)), self._kept_shapes)
+        known = _known(store, parts.get("lora"), self._kept_shapes, stack)
+        for target in self._targets:
+            if self._fixed:
+                self._step_tensors(target, mean, known, new, kept)
+            else:
+                self._step_product(target, mean, known, new, kept)
+        if self._kept_shapes:
+            parts["lora"] = _keep(store, self._kept_shapes, kept)
+        return Layers(self._shapes, lambda target: _factors(new, target), self._basis)
+
+    def _step_product(
+        self, target: str, mean: Layers, known: PackedFile | None, new: Spool, kept: Spool
+    ) -> None:
+        if self._server is not None and not isinstance(self._server, Momentum):
+            raise AggregationError(
+                "the strategy treats entries one by one, but the rule's basis turns each round."
+            )
+        before = None if known is None else Factors(*(known.get(n) for n in _names(target)))
+        old = self._old.factors(target)
+        one = step_product(old, mean.factors(target), self._share, self._server, before)
+        _put(new, target, one.value)
+        if one.velocity is not None:
+            _put(kept, target, one.velocity)
+
+    def _step_tensors(
+        self, target: str, mean: Layers, known: PackedFile | None, new: Spool, kept: Spool
+    ) -> None:
+        for name in _names(target):
+            before = None
+            if known is not None:
+                before = {slot: known.get(f"{slot}.{name}") for slot in self._slots}
+            one = step_tensor(self._old.tensor(name), mean[name], self._share, self._server, before)
+            new.put(name, one.value)
+            for slot, tensor in one.kept.items():
+                kept.put(f"{slot}.{name}", tensor)
+
+
+def _known(
+    store: BlobStore, sha256: str | None, shapes: Mapping[str, Shape], stack: ExitStack
+) -> PackedFile | None:
+    """Return what was kept of a part, open until the stack is closed."""
+    if not shapes or sha256 is None:
+        return None
+    return stack.enter_context(PackedFile.open(state_path(store, sha256), shapes))
+
+
+def _keep(
+    store: BlobStore, shapes: Mapping[str, Shape], tensors: Mapping[str, Array] | Spool
+) -> str:
+    """Store what is kept of a part; return its sha256."""
+    raw = by_name("raw")
+    with store.draft(
+        lambda file: write_packed(file, shapes, tensors.__getitem__, raw, seed=0)
+    ) as path:
+        return store.put_file(path)
+
+
+def _there(path: Path | None) -> Path:
+    if path is None:
+        raise AggregationError("the adapter lacks a part that was combined.")
+    return path
+
+
+def _slotted(shapes: Mapping[str, Shape], slots: tuple[str, ...]) -> dict[str, Shape]:
+    return {f"{slot}.{name}": shape for slot in slots for name, shape in shapes.items()}
+
+
+def _names(target: str) -> tuple[str, str]:
+    return f"{target}.lora_A", f"{target}.lora_B"
+
+
+def _factors(spool: Spool, target: str) -> Factors:
+    a, b = _names(target)
+    return Factors(spool[a], spool[b])
+
+
+def _put(spool: Spool, target: str, factors: Factors) -> None:
+    a, b = _names(target)
+    spool.put(a, factors.a)
+    spool.put(b, factors.b)
+
+
+def _nothing(_: object) -> None:
+    """Leave a file empty."""
