@@ -1,20 +1,28 @@
-"""A sum of low-rank products, and its singular components, in no more memory than one matrix."""
+"""A sum of low-rank products, and its singular components, in memory that is the same for many.
+
+What is small stays in memory, as stacked factors or as the matrix that they make, whichever is
+smaller; QR and SVD give its components to the last bits. More than that goes to a file, block by
+block, and is only multiplied from then on (`hub.aggregation.krylov`): a thousand products take the
+memory of a few.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hub.aggregation import basis
 from hub.aggregation.contract import Factors
+from hub.aggregation.krylov import leading
+from hub.aggregation.spilled import SpilledSum
 
 Array64 = NDArray[np.float64]
 
-#: Columns that are added to a matrix at once, for going through it is what takes the time, and rows
-#: of it at a time, so that the product needs no memory to speak of.
-_BATCH, _ROWS = 256, 512
+#: Stacked factors, or a matrix, that are kept in memory. QR and SVD take some times as much for a
+#: moment.
+KEPT_BYTES = 2 * 1024 * 1024
 
 
 class ProductSum:
-    """A sum of products b @ a: stacked factors while they are narrow, one matrix afterwards.
+    """A sum of products b @ a.
 
     Args:
         out, width: of the matrix that each product makes.
@@ -26,50 +34,62 @@ class ProductSum:
         self._rows: list[Array64] = []  # each (r, width)
         self._stacked = 0
         self._dense: Array64 | None = None
+        self._spilled: SpilledSum | None = None
 
     def add(self, b: Array64, a: Array64) -> None:
         """Add ``b @ a``: (out, r) by (r, width)."""
         self._columns.append(b)
         self._rows.append(a)
         self._stacked += b.shape[1]
-        if self._dense is not None:
-            if self._stacked >= _BATCH:
-                self._fold(self._dense)
-        # Beyond this the matrix takes less memory than the stacks, however many updates follow.
-        elif self._stacked > min(self._out, self._width):
-            self._dense = np.zeros((self._out, self._width), dtype=np.float64)
-            self._fold(self._dense)
+        if self._spilled is None and self._out * self._width * 8 <= KEPT_BYTES:
+            if self._stacked > min(self._out, self._width):
+                self._fold()
+        elif self._stacked * (self._out + self._width) * 8 > KEPT_BYTES:
+            self._spill()
 
-    def _fold(self, dense: Array64) -> None:
-        """Add what is stacked to the matrix: many columns at once, some rows at a time."""
-        if self._columns:
-            columns, rows = np.hstack(self._columns), np.vstack(self._rows)
-            for at in range(0, self._out, _ROWS):
-                dense[at : at + _ROWS] += columns[at : at + _ROWS] @ rows
+    def _fold(self) -> Array64:
+        """Add what is stacked to the matrix."""
+        if self._dense is None:
+            self._dense = np.zeros((self._out, self._width))
+        if self._stacked:
+            self._dense += np.hstack(self._columns) @ np.vstack(self._rows)
         self._columns, self._rows, self._stacked = [], [], 0
-
-    def _whole(self) -> Array64 | None:
-        """Return the matrix with all that was added, if there is one."""
-        if self._dense is not None:
-            self._fold(self._dense)
         return self._dense
 
-    def components(self) -> tuple[Array64, Array64, Array64]:
-        """Return the thin SVD of the sum: U, singular values in falling order, Vᵀ."""
-        dense = self._whole()
-        if dense is not None:
-            u, s, vt = np.linalg.svd(dense, full_matrices=False)
-            return u, s, vt
+    def _spill(self) -> SpilledSum:
+        """Move what is in memory to the file."""
+        if self._spilled is None:
+            self._spilled = SpilledSum(self._out, self._width)
+        if self._stacked:
+            self._spilled.add(np.hstack(self._columns), np.vstack(self._rows))
+        self._columns, self._rows, self._stacked = [], [], 0
+        return self._spilled
+
+    def components(self, rank: int, near: Array64) -> tuple[Array64, Array64, Array64]:
+        """Return the first singular components: U, values in falling order, Vᵀ.
+
+        Args:
+            rank: how many at most.
+            near: rows that are thought to be near to those of Vᵀ, (m, width).
+        """
+        if self._spilled is not None:
+            return leading(self._spill(), rank, near)
+        if self._dense is not None:
+            u, s, vt = np.linalg.svd(self._fold(), full_matrices=False)
+            return u[:, :rank], s[:rank], vt[:rank]
+        if not self._stacked:
+            return np.zeros((self._out, 0)), np.zeros(0), np.zeros((0, self._width))
         q_b, r_b = np.linalg.qr(np.hstack(self._columns))
         q_a, r_a = np.linalg.qr(np.vstack(self._rows).T)
         u, s, vt = np.linalg.svd(r_b @ r_a.T, full_matrices=False)
-        return q_b @ u, s, vt @ q_a.T
+        return q_b @ u[:, :rank], s[:rank], vt[:rank] @ q_a.T
 
     def along(self, columns: Array64) -> Array64:
         """Return the sum times ``columns``, (width, r)."""
-        dense = self._whole()
-        if dense is not None:
-            product: Array64 = dense @ columns
+        if self._spilled is not None:
+            return self._spill().times(columns)
+        if self._dense is not None:
+            product: Array64 = self._fold() @ columns
             return product
         total = np.zeros((self._out, columns.shape[1]), dtype=np.float64)
         for b, a in zip(self._columns, self._rows, strict=True):
@@ -78,9 +98,10 @@ class ProductSum:
 
     def norm(self) -> float:
         """Return the sum's Frobenius norm."""
-        dense = self._whole()
-        if dense is not None:
-            return float(np.linalg.norm(dense))
+        if self._spilled is not None:
+            return self._spill().norm()
+        if self._dense is not None:
+            return float(np.linalg.norm(self._fold()))
         if not self._columns:
             return 0.0
         # Orthonormal factors keep the norm, and nothing is squared: what cancels in the sum
@@ -100,9 +121,9 @@ class ProductSum:
             total: of the weights in the sum.
             candidates: directions to complete A with, (m, width).
         """
-        u, s, vt = self.components()
+        u, s, vt = self.components(rank, candidates)
         # What is smaller than this is rounding of the stacks, not a component.
-        floor = np.finfo(np.float64).eps * max(self._out, self._width) * s[0]
+        floor = np.finfo(np.float64).eps * max(self._out, self._width) * s[:1].max(initial=0.0)
         live = int(np.count_nonzero(s[:rank] > floor))
         rows = vt[:live]
         top = np.argmax(np.abs(rows), axis=1)
