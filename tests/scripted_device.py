@@ -39,7 +39,7 @@ from wire.messages import (
 from wire.tensors import pack
 from wire.topics import Topics
 from wire.trained_factors import update_shapes
-from wire.transfer import CHUNK_BYTES, chunk_count, decode_chunk, encode_chunk
+from wire.transfer import CHUNK_BYTES, Chunk, chunk_count, decode_chunk, encode_chunk
 
 TIMEOUT_S = 30.0
 
@@ -271,7 +271,9 @@ class ScriptedDevice:
         start = index * CHUNK_BYTES
         data = blob[start : start + CHUNK_BYTES]
         while not self.link.publish(
-            self.topics.upload_chunk(self.id), encode_chunk(sha256, index, data)
+            self.topics.upload_chunk(self.id),
+            encode_chunk(sha256, index, data),
+            Chunk.QOS["upload_chunk"],
         ):
             self._tick()
             time.sleep(0.01)
