@@ -5,6 +5,8 @@ from statistics import median
 
 #: Less than this in a row measures how chunks are spaced, not the link.
 LEAST_BYTES = 256 * 1024
+#: So long without a message somebody was away; even a link of 20 kbit/s brings a chunk in less.
+GAP_S = 30.0
 _KEPT = 5
 
 
@@ -17,6 +19,7 @@ class Arrivals:
 
     def __init__(self) -> None:
         self._began: float | None = None
+        self._last = 0.0
         self._bytes = 0
         self._rates: deque[float] = deque(maxlen=_KEPT)
 
@@ -32,7 +35,9 @@ class Arrivals:
             size_bytes: of it.
             now: monotonic time, in seconds.
         """
-        if self._began is None:
+        away = now - self._last > GAP_S
+        self._last = now
+        if self._began is None or away:
             self._began, self._bytes = now, 0
             return
         self._bytes += size_bytes

@@ -5,6 +5,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from edge_agent.lines import line_of
 from edge_agent.peaks import peak_of
 from edge_agent.protocol import Fetch, Finished, Losses, Paused, Progress
@@ -67,6 +69,9 @@ class Tasks:
     def on_offer(self, offer: Offer) -> None:
         if self.current is not None:
             if self.current.offer.task == offer.task:
+                # What was accepted last may be news, if the hub was still checking it.
+                known = msgspec.structs.replace(self.current.offer, accepted=offer.accepted)
+                self.current.offer = known
                 self._take(offer, None)
             elif self.current.offer.job == offer.job and self.current.offer.round < offer.round:
                 log.info("task %s is out of date", self.current.offer.task)

@@ -1,8 +1,11 @@
 """The hub's process: coordinator in the main thread, HTTP in another."""
 
 import logging
+import shutil
 import signal
 import sys
+import tempfile
+from pathlib import Path
 
 import msgspec
 
@@ -35,7 +38,7 @@ def run(config: HubFile) -> None:
         datefmt="%H:%M:%S",
     )
     state = config.store.state_folder
-    state.mkdir(parents=True, exist_ok=True)
+    _keep_temporary_files_in(state / "tmp")
     broker = None
     settings = config.broker.settings()
     if config.broker.embedded:
@@ -71,3 +74,13 @@ def run(config: HubFile) -> None:
         store.close()
         if broker is not None:
             broker.stop()
+
+
+def _keep_temporary_files_in(folder: Path) -> None:
+    """Let sums that are too large for memory rest beside the state: elsewhere may be memory, too.
+
+    What an earlier process left there is removed.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    tempfile.tempdir = str(folder)

@@ -11,6 +11,7 @@ import select
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,8 @@ from wire.packet_reader import Acknowledged, Packet, PacketReader, PassedOver, P
 
 #: Reads in a row before it is looked whether something is to be written.
 _READS = 8
+#: Whoever takes what came may take his time; so long, in seconds, answers and pings wait for him.
+_PATIENCE_S = 1.0
 _SUCCESS = ReasonCode(PacketTypes.PUBACK)
 _NO_PROPERTIES = Properties(PacketTypes.PUBACK)  # type: ignore[no-untyped-call]
 
@@ -59,6 +62,15 @@ class FedClient(mqtt.Client):
         with self._out_message_mutex:
             if packet_id in self._out_messages:
                 self._do_on_publish(packet_id, _SUCCESS, _NO_PROPERTIES)
+
+    def heard(self) -> None:
+        """Note that something came: what paho doesn't read itself keeps its connection alive, too.
+
+        Else it would ask for a sign of life in the middle of a transfer, and give the connection
+        up while the answer waits behind what is being sent.
+        """
+        with self._msgtime_mutex:
+            self._last_bytes_received = mqtt.time_func()
 
     def feed(self, packet: bytes | OSError) -> int:
         """Let paho handle one packet, or the reason why no more will come; return its code."""
@@ -113,6 +125,7 @@ class NetworkLoop:
         self._handled = handled
         self._writing = threading.Lock()
         self._thread = threading.get_ident()
+        self._served = time.monotonic()  # when what waits to be written was last looked at
         # OpenSSL must not be called for one connection by two threads at a time.
         self._secure = isinstance(client.socket(), ssl.SSLSocket)
         self._bell, self._ringer = socket.socketpair()
@@ -136,12 +149,12 @@ class NetworkLoop:
             return False
         pending = self._secure and connection.pending() > 0
         writes = [connection] if client.want_write() else []
+        wait_s = 0.0 if pending else longest_s
         try:
-            readable, writable, _ = select.select(
-                [connection, self._bell], writes, [], 0.0 if pending else longest_s
-            )
+            readable, writable = _wait([connection, self._bell], writes, wait_s)
         except (OSError, ValueError):  # a writer found the connection broken, and closed it
             return False
+        self._served = time.monotonic()
         if self._bell in readable:
             with contextlib.suppress(BlockingIOError):
                 self._bell.recv(4096)
@@ -184,17 +197,32 @@ class NetworkLoop:
                 return False
             if count < len(room) and not self._secure:
                 break  # that was all; of TLS, it was one record
+            if time.monotonic() - self._served > _PATIENCE_S:
+                break
         return True
 
     def _take(self, count: int) -> bool:
         """Handle what so many bytes made whole; none at all are the end."""
         if count == 0:
             return self._client.feed_end() == mqtt.MQTT_ERR_SUCCESS
+        self._client.heard()
         self._arrived(count)
         try:
-            return all(self._handle(packet) for packet in self._reader.packets(count))
+            return all(
+                self._handle(packet) and self._serve() for packet in self._reader.packets(count)
+            )
         except WireError as error:
             return self._client.feed(OSError(str(error))) == mqtt.MQTT_ERR_SUCCESS
+
+    def _serve(self) -> bool:
+        """Write what waits, and keep the connection alive, if handing over took long."""
+        if time.monotonic() - self._served < _PATIENCE_S:
+            return True
+        with self._writing:
+            if self._client.loop_write() != mqtt.MQTT_ERR_SUCCESS:
+                return False
+        self._served = time.monotonic()
+        return self._client.loop_misc() == mqtt.MQTT_ERR_SUCCESS
 
     def _handle(self, packet: Packet) -> bool:
         client = self._client
@@ -214,3 +242,23 @@ class NetworkLoop:
                 self._handled()
                 return code == mqtt.MQTT_ERR_SUCCESS and client.socket() is not None
         return True
+
+
+def _wait(reads: list[Any], writes: list[Any], longest_s: float) -> tuple[list[Any], list[Any]]:
+    """Return which sockets can be read, and which can be written.
+
+    Unlike select, poll knows no greatest descriptor: a hub with many downloads has high ones.
+    """
+    if not hasattr(select, "poll"):
+        readable, writable, _ = select.select(reads, writes, [], longest_s)
+        return readable, writable
+    polled = select.poll()
+    for one in {*reads, *writes}:
+        events = (select.POLLIN if one in reads else 0) | (select.POLLOUT if one in writes else 0)
+        polled.register(one, events)
+    found = dict(polled.poll(longest_s * 1000))
+    broken = select.POLLERR | select.POLLHUP | select.POLLNVAL
+    return (
+        [one for one in reads if found.get(one.fileno(), 0) & (select.POLLIN | broken)],
+        [one for one in writes if found.get(one.fileno(), 0) & (select.POLLOUT | broken)],
+    )

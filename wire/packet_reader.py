@@ -134,6 +134,8 @@ class PacketReader:
             return Acknowledged(_number(buffer, begin))
         if first >> 4 != _PUBLISH or first & 0x04:  # no one of ours has QoS 2
             return bytes(buffer[at:end])
+        if size < 2:
+            raise MalformedError(f"a message of {size} bytes has no topic.")
         topic_end = begin + 2 + _number(buffer, begin)
         payload = id_end = topic_end + (2 if first & 0x02 else 0)
         properties_bytes = None
@@ -142,7 +144,7 @@ class PacketReader:
             payload += 1 + properties_bytes
             if properties_bytes >= 0x80:  # then their length has two bytes
                 return bytes(buffer[at:end])
-        if size < 2 or payload > end or (self._mqtt5 and properties_bytes is None):
+        if payload > end or (self._mqtt5 and properties_bytes is None):
             raise MalformedError(f"a message of {size} bytes ends before its payload begins.")
         return Published(
             bytes(buffer[begin + 2 : topic_end]),

@@ -32,6 +32,9 @@ from wire.messages import AdapterRef, JobKnobs
 
 log = logging.getLogger(__name__)
 
+#: After a failure that is not the updates' fault: a full disk, say.
+COMBINE_AGAIN_S = 60.0
+
 
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What is stored of a job besides its events."""
@@ -61,6 +64,7 @@ class JobRun:
         self.base = base
         self.state = state
         self._combining: actions.Combine | None = None
+        self._combine_at = 0.0  # not before
         self._ended = False  # and written down as such
         self.strategy = file.chosen_strategy()
         self.offering = Offering(self)
@@ -217,7 +221,7 @@ class JobRun:
     # Combining and publishing
 
     def _combine(self, action: actions.Combine) -> None:
-        if self._combining == action:
+        if self._combining == action or self.desk.now() < self._combine_at:
             return
         self._combining = action
         work = partial(
@@ -235,8 +239,16 @@ class JobRun:
             self._combining = None
             if self.over:
                 return
+            if isinstance(outcome, OSError | MemoryError):
+                # The disk is full, say. The updates are safe, and the machine's trouble may end.
+                self._combine_at = self.desk.now() + COMBINE_AGAIN_S
+                log.warning(
+                    "job %s, round %d can't be combined: %s; trying again in %.0f s",
+                    self.name, action.round, outcome or type(outcome).__name__, COMBINE_AGAIN_S,
+                )  # fmt: skip
+                return
             if isinstance(outcome, Exception):
-                if not isinstance(outcome, AggregationError | WireError | OSError):
+                if not isinstance(outcome, AggregationError | WireError):
                     log.error("combining failed", exc_info=outcome)
                 reason = f"{type(outcome).__name__}: {outcome}"
                 log.warning("job %s, round %d: %s", self.name, action.round, reason)

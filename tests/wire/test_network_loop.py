@@ -1,8 +1,11 @@
 """What the link's own loop does on a real connection; transports are in test_link_transports."""
 
+import contextlib
 import hashlib
 import logging
+import socket
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import paho.mqtt.client as mqtt
@@ -12,6 +15,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from tests.wire.links import await_event, connected
 from wire.broker_settings import BrokerSettings
 from wire.link import Link, Received
+from wire.network_loop import FedClient, NetworkLoop
 
 pytestmark = pytest.mark.broker
 
@@ -68,3 +72,101 @@ def test_a_message_that_is_too_long_neither_ends_the_connection_nor_stops_it(
     lines = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
     assert len(lines) == 1
     assert "messages above 132096 bytes are passed over" in lines[0]
+
+
+class Clock:
+    """A time that passes when it is told to."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Wire:
+    """A client under the loop, and the broker's end of its connection in the test's hands.
+
+    Needs no broker; the whole file is marked for the others' sake.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, keepalive_s: int, published: Any) -> None:
+        self.clock = Clock()
+        monkeypatch.setattr("paho.mqtt.client.time_func", self.clock)
+        monkeypatch.setattr("wire.network_loop.time", SimpleNamespace(monotonic=self.clock))
+        listening = socket.create_server(("127.0.0.1", 0))
+        self.client = FedClient(
+            CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv311, reconnect_on_failure=False
+        )
+        self.client.on_socket_register_write = lambda *_: None
+        self.client.connect("127.0.0.1", listening.getsockname()[1], keepalive_s)
+        self.broker, _ = listening.accept()
+        listening.close()
+        self.broker.sendall(b"\x20\x02\x00\x00")  # CONNACK
+        self.loop = NetworkLoop(
+            self.client, 100_000, mqtt5=False, arrived=lambda _count: None, published=published,
+            passed_over=lambda _size: None, handled=lambda: None,
+        )  # fmt: skip
+
+    def __enter__(self) -> "Wire":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.disconnect()
+        self.loop.turn(0.1)
+        self.loop.close()
+        self.broker.close()
+
+    def sent(self) -> bytes:
+        """Return what the client wrote since the last look."""
+        self.broker.setblocking(False)
+        found = b""
+        with contextlib.suppress(BlockingIOError):
+            while block := self.broker.recv(65_536):
+                found += block
+        return found
+
+
+def test_a_connection_that_brings_messages_lives_though_the_answer_to_a_ping_is_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # MQTT 3.1.1, 3.1.2.10: what matters is whether anything comes. The answer waits behind a queue.
+    seen: list[Any] = []
+    with Wire(monkeypatch, 2, seen.append) as wire:
+        for second in range(30):
+            wire.broker.sendall(b"\x30\x05\x00\x01thi")
+            while len(seen) <= second:
+                assert wire.loop.turn(1.0)
+            wire.clock.now += 1.0
+            wire.client.publish_once(b"u", b"y")
+            assert wire.loop.turn(0.0), f"given up after {second} s"
+
+
+def test_a_silent_connection_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Wire(monkeypatch, 2, lambda _message: None) as wire:
+        while b"\xc0\x00" not in wire.sent():  # PINGREQ
+            wire.clock.now += 1.0
+            assert wire.loop.turn(0.05)
+        lived = 0
+        while wire.loop.turn(0.05):
+            wire.clock.now += 1.0
+            lived += 1
+        assert lived <= 4
+
+
+def test_acknowledgements_leave_while_a_slow_receiver_takes_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    acknowledged: list[int] = []
+
+    def slow(_message: Any) -> None:
+        wire.clock.now += 0.3
+        acknowledged.append(wire.sent().count(b"\x40\x02"))
+
+    with Wire(monkeypatch, 50, slow) as wire:
+        wire.broker.sendall(
+            b"".join(b"\x32\x07\x00\x01t" + bytes([0, n]) + b"hi" for n in range(1, 41))
+        )
+        while len(acknowledged) < 40:
+            assert wire.loop.turn(1.0)
+        # 12 s went by: acknowledgements left each second or so, not all of them at the end.
+        assert sum(1 for count in acknowledged if count) >= 8

@@ -120,3 +120,14 @@ def test_noise_is_refused_or_read_and_never_anything_else(noise: bytes, mqtt5: b
         read(noise, mqtt5=mqtt5, longest=100)
     except MalformedError:
         return
+
+
+@pytest.mark.parametrize("mqtt5", [False, True])
+def test_a_message_of_no_bytes_at_the_buffers_very_end_is_malformed(mqtt5: bool) -> None:
+    reader = PacketReader(1000, mqtt5=mqtt5)
+    room = len(reader.room)
+    filler = PING_ANSWER * (room // 2 - 1)
+    stream = filler + b"\x00" * (room - 2 - len(filler)) + b"\x30\x00"
+    reader.room[:] = stream
+    with pytest.raises(MalformedError):
+        list(reader.packets(room))

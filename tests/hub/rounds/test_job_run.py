@@ -1,0 +1,59 @@
+"""What a job does when its round can't be combined now."""
+
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from hub.aggregation.contract import AggregationError
+from hub.rounds.actions import Combine
+from hub.rounds.job_run import COMBINE_AGAIN_S, JobRun
+
+ACTION = Combine(round=3, start="a" * 64, updates=())
+
+
+class Run(SimpleNamespace):
+    """As much of a job as combining looks at; the work never runs, its outcome is given."""
+
+    def __init__(self) -> None:
+        self.clock, self.begun, self.recorded = 0.0, [], []
+        desk = SimpleNamespace(
+            now=lambda: self.clock,
+            blobs=None,
+            adapters=None,
+            background=lambda _work, then: self.begun.append(then),
+        )
+        super().__init__(
+            name="j", over=False, desk=desk, strategy=None, trained=None, _combining=None,
+            _combine_at=0.0, record=self.recorded.append, drive=lambda: None,
+            file=SimpleNamespace(rule="stack_svd", codec="auto"),
+        )  # fmt: skip
+
+    def combine(self) -> None:
+        run: Any = self
+        JobRun._combine(run, ACTION)
+
+
+@pytest.mark.parametrize("trouble", [OSError(28, "No space left on device"), MemoryError()])
+def test_a_full_disk_or_memory_ends_no_round(
+    trouble: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = Run()
+    run.combine()
+    with caplog.at_level(logging.WARNING):
+        run.begun[0](trouble)
+    assert run.recorded == []
+    assert "round 3 can't be combined" in caplog.text
+    run.combine()
+    assert len(run.begun) == 1, "not at once"
+    run.clock += COMBINE_AGAIN_S
+    run.combine()
+    assert len(run.begun) == 2
+
+
+def test_updates_that_cannot_be_combined_are_recorded() -> None:
+    run = Run()
+    run.combine()
+    run.begun[0](AggregationError("no"))
+    assert [one.reason for one in run.recorded] == ["AggregationError: no"]
