@@ -66,6 +66,7 @@ class JobRun:
         self._combining: actions.Combine | None = None
         self._combine_at = 0.0  # not before
         self._ended = False  # and written down as such
+        self._known_over = self.over  # when this process began: that was said before
         self.strategy = file.chosen_strategy()
         self.offering = Offering(self)
         self.opening = Opening(self)
@@ -292,7 +293,8 @@ class JobRun:
     def _end(self, action: actions.EndJob) -> None:
         if not self._ended:
             self._ended = True
-            log.info("job %s is %s. %s", self.name, action.phase, action.reason)
+            if not self._known_over:
+                log.info("job %s is %s. %s", self.name, action.phase, action.reason)
             self.desk.store.status(self.name, action.phase)
 
 

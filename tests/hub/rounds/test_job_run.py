@@ -1,4 +1,4 @@
-"""What a job does when its round can't be combined now."""
+"""What a job does when its round can't be combined now, and how it tells its end."""
 
 import logging
 from types import SimpleNamespace
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hub.aggregation.contract import AggregationError
-from hub.rounds.actions import Combine
+from hub.rounds.actions import Combine, EndJob
 from hub.rounds.job_run import COMBINE_AGAIN_S, JobRun
 
 ACTION = Combine(round=3, start="a" * 64, updates=())
@@ -57,3 +57,20 @@ def test_updates_that_cannot_be_combined_are_recorded() -> None:
     run.combine()
     run.begun[0](AggregationError("no"))
     assert [one.reason for one in run.recorded] == ["AggregationError: no"]
+
+
+@pytest.mark.parametrize(("known", "lines"), [(False, 1), (True, 0)])
+def test_an_end_is_said_once_whatever_restarts_come_after_it(
+    caplog: pytest.LogCaptureFixture, known: bool, lines: int
+) -> None:
+    written: list[tuple[str, str]] = []
+    run: Any = SimpleNamespace(
+        name="j", _ended=False, _known_over=known,
+        desk=SimpleNamespace(store=SimpleNamespace(status=lambda *what: written.append(what))),
+    )  # fmt: skip
+    end = EndJob(phase="done", reason="all rounds")
+    with caplog.at_level(logging.INFO):
+        JobRun._end(run, end)
+        JobRun._end(run, end)
+    assert len(caplog.records) == lines
+    assert written == [("j", "done")], "a kill may have come between the event and this"
