@@ -4,6 +4,7 @@ Everything here is safe to do twice: after a restart the log is replayed and the
 wanted again.
 """
 
+import errno
 import logging
 from functools import partial
 from pathlib import Path
@@ -32,8 +33,9 @@ from wire.messages import AdapterRef, JobKnobs
 
 log = logging.getLogger(__name__)
 
-#: After a failure that is not the updates' fault: a full disk, say.
+#: After a failure that is not the updates' fault and may pass: a full disk, say.
 COMBINE_AGAIN_S = 60.0
+_MAY_PASS = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -240,8 +242,8 @@ class JobRun:
             self._combining = None
             if self.over:
                 return
-            if isinstance(outcome, OSError | MemoryError):
-                # The disk is full, say. The updates are safe, and the machine's trouble may end.
+            if _may_pass(outcome):
+                # The updates are safe.
                 self._combine_at = self.desk.now() + COMBINE_AGAIN_S
                 log.warning(
                     "job %s, round %d can't be combined: %s; trying again in %.0f s",
@@ -249,7 +251,7 @@ class JobRun:
                 )  # fmt: skip
                 return
             if isinstance(outcome, Exception):
-                if not isinstance(outcome, AggregationError | WireError):
+                if not isinstance(outcome, AggregationError | WireError | OSError):
                     log.error("combining failed", exc_info=outcome)
                 reason = f"{type(outcome).__name__}: {outcome}"
                 log.warning("job %s, round %d: %s", self.name, action.round, reason)
@@ -311,4 +313,11 @@ def start_manifest(file: JobFile, base: BaseModel) -> AdapterManifest:
         shapes={path: TargetShape(outputs=out, inputs=inp) for path, (out, inp) in targets.items()},
         hidden_size=base.shape.hidden_size,
         parts=[],
+    )
+
+
+def _may_pass(outcome: Any) -> bool:
+    """Whether a round may well be combined later, though it can't be now."""
+    return isinstance(outcome, MemoryError) or (
+        isinstance(outcome, OSError) and outcome.errno in _MAY_PASS
     )

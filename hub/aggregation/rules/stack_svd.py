@@ -7,7 +7,8 @@ With weights wₖ that sum to 1, the mean over the devices is the product of two
     Σₖ wₖ Bₖ Aₖ + Σⱼ cⱼ bⱼ aⱼ,   cⱼ = Σ of wₖ over devices with rank <= j,
 
 so it needs Σ rₖ + R columns and no (out, in) matrix. QR of both stacks and the SVD of the small
-core give its singular components; the first R are kept, the rest is dropped.
+core give its singular components; the first R are kept, the rest is dropped. Stacks that are too
+large for memory rest in a file (`hub.aggregation.product_sum`).
 
 A device that started from an older G' counts as G + (Bₖ Aₖ − leading(G')): G enters whole with
 weight wₖ, its difference in stacked form.

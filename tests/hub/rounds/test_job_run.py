@@ -52,11 +52,12 @@ def test_a_full_disk_or_memory_ends_no_round(
     assert len(run.begun) == 2
 
 
-def test_updates_that_cannot_be_combined_are_recorded() -> None:
+@pytest.mark.parametrize("trouble", [AggregationError("no"), FileNotFoundError(2, "gone")])
+def test_what_does_not_pass_by_itself_is_recorded(trouble: Exception) -> None:
     run = Run()
     run.combine()
-    run.begun[0](AggregationError("no"))
-    assert [one.reason for one in run.recorded] == ["AggregationError: no"]
+    run.begun[0](trouble)
+    assert [one.reason for one in run.recorded] == [f"{type(trouble).__name__}: {trouble}"]
 
 
 @pytest.mark.parametrize(("known", "lines"), [(False, 1), (True, 0)])
