@@ -23,7 +23,7 @@ from hub.documents import device_detail, device_summary, job_detail, job_event, 
 from hub.errors import ConflictError, HubError, NotFoundError
 from hub.hash_cache import HashCache
 from hub.jobs import JobFile, parse_job
-from hub.models import BaseModel, load_model
+from hub.models import BaseModel, load_model, target_shapes
 from hub.rounds import events
 from hub.rounds.coordinator import Coordinator
 from hub.rounds.job_run import JobRun, JobSpec
@@ -59,7 +59,7 @@ class LiveHub:
         file = parse_job(text)
         # On the caller's thread: hashing a large base takes a while.
         base = load_model(file.model.base, self._hashes)
-        base.chosen_targets(file.lora.targets)
+        target_shapes(base.chosen_targets(file.lora.targets), file.lora.rank_pattern)
         return self._coordinator.call(lambda: self._begin(text, file, base))
 
     def _begin(self, text: str, file: JobFile, base: BaseModel) -> JobSummary:

@@ -71,9 +71,12 @@ class LoraPart(_Part, frozen=True, kw_only=True):
     rank: _Rank = 16
     min_rank: _Rank = 2
     targets: Literal["all-linear"] | list[str] = "all-linear"
+    rank_pattern: dict[str, _Rank] = {}  # lower ranks, by ends of module paths
 
     def __post_init__(self) -> None:
         _at_most("lora.min_rank", self.min_rank, "lora.rank", self.rank)
+        for end, rank in self.rank_pattern.items():
+            _at_most(f"lora.rank_pattern.{end}", rank, "lora.rank", self.rank)
         if isinstance(self.targets, list):
             if not self.targets or not all(self.targets):
                 raise ConfigError(

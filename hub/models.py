@@ -6,7 +6,7 @@ by path. Devices fetch it by its digest, and each file by its sha256.
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import msgspec
 from hub.errors import ConfigError, ModelError
 from hub.hash_cache import HashCache
 from wire.errors import MalformedError
+from wire.manifest import TargetShape
 from wire.messages import BaseRef, ModelShape
 from wire.safetensors_header import bytes_by_dtype
 from wire.shape import shape_of, target_modules
@@ -87,18 +88,50 @@ class BaseModel(msgspec.Struct, frozen=True, kw_only=True):
         """
         if targets == "all-linear":
             return self.targets
-        chosen = {}
+        chosen: set[str] = set()
         for name in targets:
-            fitting = {
-                path: shape
-                for path, shape in self.targets.items()
-                if path == name or path.endswith("." + name)
-            }
+            fitting = [path for path in self.targets if _ends_with(path, name)]
             if not fitting:
-                known = sorted({path.rpartition(".")[2] for path in self.targets})
-                raise ConfigError("lora.targets", name, f"all-linear or any of {', '.join(known)}")
+                raise ConfigError("lora.targets", name, f"all-linear or {_ends(self.targets)}")
             chosen.update(fitting)
         return {path: shape for path, shape in self.targets.items() if path in chosen}
+
+
+def target_shapes(
+    targets: Mapping[str, tuple[int, int]], pattern: Mapping[str, int]
+) -> dict[str, TargetShape]:
+    """Return the layers that get LoRA factors, as a manifest has them.
+
+    Args:
+        targets: (out, in) by module path.
+        pattern: ``lora.rank_pattern``: the first end that a path has gives its rank.
+
+    Raises:
+        ConfigError: an end fits no layer.
+    """
+    for end in pattern:
+        if not any(_ends_with(path, end) for path in targets):
+            raise ConfigError(f"lora.rank_pattern.{end}", pattern[end], "", message=(
+                f"lora.rank_pattern.{end} fits no layer that gets factors; allowed are ends of "
+                f"their paths: {_ends(targets)}."
+            ))  # fmt: skip
+    return {
+        path: TargetShape(
+            outputs=out,
+            inputs=inputs,
+            rank=next((rank for end, rank in pattern.items() if _ends_with(path, end)), 0),
+        )
+        for path, (out, inputs) in targets.items()
+    }
+
+
+def _ends_with(path: str, end: str) -> bool:
+    """Return whether a module path is, or ends with, these names."""
+    return path == end or path.endswith("." + end)
+
+
+def _ends(targets: Collection[str]) -> str:
+    return f"any of {', '.join(sorted({path.rpartition('.')[2] for path in targets}))}"
 
 
 def load_model(base: str, hashes: HashCache, download: Download | None = None) -> BaseModel:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 import typer.main
-from msgspec import inspect
+from msgspec import NODEFAULT, inspect
 
 import edge_agent.cli
 import hub.cli
@@ -135,7 +135,8 @@ def test_a_key_is_documented_with_its_default_and_what_is_allowed(
     if field.required:
         assert default == "required"
     else:
-        wanted = os.fspath(field.default) if isinstance(field.default, Path) else field.default
+        wanted = field.default if field.default_factory is NODEFAULT else field.default_factory()
+        wanted = os.fspath(wanted) if isinstance(wanted, Path) else wanted
         assert load_mapping(f"value: {default.strip('`')}", "a cell")["value"] == wanted
     for part in members(field.type):
         match part:
@@ -211,7 +212,8 @@ def all_keys(data: dict[str, Any], path: str = "") -> set[str]:
     found: set[str] = set()
     for key, value in data.items():
         below = f"{path}.{key}" if path else key
-        found |= all_keys(value, below) if isinstance(value, dict) else {below}
+        # An empty mapping is a value of its own.
+        found |= all_keys(value, below) if isinstance(value, dict) and value else {below}
     return found
 
 

@@ -36,12 +36,17 @@ def _most_bytes(shapes: Mapping[str, tuple[int, ...]]) -> int:
 
 
 class TargetShape(
-    msgspec.Struct, frozen=True, kw_only=True, rename={"inputs": "in", "outputs": "out"}
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    rename={"inputs": "in", "outputs": "out"},
 ):
     """The sizes of a linear layer that LoRA factors are added to; its weight is (out, in)."""
 
     inputs: Dimension
     outputs: Dimension
+    rank: Rank = 0  # of its factors, where that is less than the adapter's; 0: the adapter's
 
 
 BlobBytes = Annotated[int, msgspec.Meta(ge=1, le=2**36)]
@@ -86,9 +91,10 @@ class AdapterPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 class AdapterManifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an adapter is made of.
 
-    ``round`` is the one after which it was published, 0 for the start. ``rank`` is that of every
-    target's factors, 0 without LoRA; ``tokens`` is the soft prompt's length, 0 without one.
-    ``previous`` is the manifest that was published before, of which differences are taken.
+    ``round`` is the one after which it was published, 0 for the start. ``rank`` is that of the
+    targets' factors, 0 without LoRA; a target may have less. ``tokens`` is the soft prompt's
+    length, 0 without one. ``previous`` is the manifest that was published before, of which
+    differences are taken.
     """
 
     job: str
@@ -122,6 +128,11 @@ class AdapterManifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
     def _check_ranks(self) -> None:
         """Refuse slices that are not just the adapter's components."""
+        for target, shape in self.shapes.items():
+            if shape.rank > self.rank:
+                raise MalformedError(
+                    f"a manifest gives {target} rank {shape.rank}; its adapter has {self.rank}."
+                )
         ranks = [part.rank for part in self.parts if part.name == "lora"]
         alone = ranks == [0]
         if ranks and not alone and (0 in ranks or sum(ranks) != self.rank):
@@ -155,18 +166,23 @@ class AdapterManifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         """Return how many components a LoRA part holds."""
         return part.rank or self.rank
 
-    def expected_lora(self, rank: int) -> dict[str, tuple[int, ...]]:
+    def expected_lora(self, rank: int, first: int = 0) -> dict[str, tuple[int, ...]]:
         """Return the shape of every factor at a rank, by tensor name.
 
+        Args:
+            rank: components, of which a target has at most its own.
+            first: those before this one are left out.
+
         Returns:
-            ``{target}.lora_A`` (rank, in) and ``{target}.lora_B`` (out, rank); empty at rank 0.
+            ``{target}.lora_A`` (rank, in) and ``{target}.lora_B`` (out, rank), as far as a target
+            has any such component.
         """
-        if rank == 0:
-            return {}
         shapes: dict[str, tuple[int, ...]] = {}
         for target, shape in self.shapes.items():
-            shapes[f"{target}.lora_A"] = (rank, shape.inputs)
-            shapes[f"{target}.lora_B"] = (shape.outputs, rank)
+            held = min(rank, shape.rank or rank) - first
+            if held > 0:
+                shapes[f"{target}.lora_A"] = (held, shape.inputs)
+                shapes[f"{target}.lora_B"] = (shape.outputs, held)
         return shapes
 
     def expected_prompt(self) -> dict[str, tuple[int, ...]]:
@@ -186,11 +202,10 @@ class AdapterManifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
     def expected(self, part: AdapterPart) -> dict[str, tuple[int, ...]]:
         """Return the shape of every tensor of a part, by name."""
-        return (
-            self.expected_prompt()
-            if part.name == "prompt"
-            else self.expected_lora(self.rank_of(part))
-        )
+        if part.name == "prompt":
+            return self.expected_prompt()
+        first = sum(one.rank for one in self.lora_slices() if one.slice < part.slice)
+        return self.expected_lora(first + self.rank_of(part), first)
 
     @classmethod
     def decode(cls, payload: bytes) -> "AdapterManifest":

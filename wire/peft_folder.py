@@ -31,18 +31,22 @@ def write_lora(
     Args:
         folder: made if it isn't there.
         tensors: ``{target}.lora_A`` (r, in) and ``{target}.lora_B`` (out, r) of each target
-            module, the same r everywhere.
+            module. Where r differs, the highest one is PEFT's ``r``, and others are patterns.
         base: name or path of the base model.
         shapes: of the tensors, where making one only to look at it would be dear.
         revision: of the base, where it has several.
     """
     shapes = shapes or {name: tensors[name].shape for name in tensors}
     targets = sorted(name.removesuffix(".lora_A") for name in shapes if name.endswith(".lora_A"))
-    rank = int(shapes[f"{targets[0]}.lora_A"][0])
+    ranks = {target: int(shapes[f"{target}.lora_A"][0]) for target in targets}
+    rank = max(ranks.values())
+    lower = {target: one for target, one in ranks.items() if one != rank}
     config = _config("LORA", base) | {
         "revision": revision,
         "r": rank,
         "lora_alpha": rank,
+        "rank_pattern": lower,
+        "alpha_pattern": lower,
         # Whole module paths: a suffix could also match a layer that wasn't trained.
         "target_modules": targets,
         "lora_dropout": 0.0,

@@ -118,16 +118,17 @@ def place(
     check(model.config.hidden_size, targets, start, trained)
     rank = trained.rank
     remove(model)
-    names = list(start.shapes)
+    ranks = {target: start.rank_of(target) for target in start.shapes}
     if rank:
-        inject(model, TRAINED, rank, names)
-    if start.rank > rank:
-        inject(model, REST, start.rank - rank, names)
+        inject(model, TRAINED, {target: min(rank, whole) for target, whole in ranks.items()})
+    behind = {target: whole - rank for target, whole in ranks.items() if whole > rank}
+    if behind:
+        inject(model, REST, behind)
     found = layers(model)
     with torch.no_grad():
         for name, value in (factors(found, TRAINED) if rank else {}).items():
             value.copy_(torch.from_numpy(leading(start, name, rank)))
-        for name, value in (factors(found, REST) if start.rank > rank else {}).items():
+        for name, value in factors(found, REST).items():
             value.copy_(torch.from_numpy(trailing(start, name, rank)))
     prompt = torch.from_numpy(start.prompt()) if start.tokens else None
     moved = only_trained(factors(found, TRAINED), trained.factors) if rank else {}

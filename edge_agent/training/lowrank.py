@@ -48,17 +48,28 @@ class LowRankLinear(Linear):  # type: ignore[misc]  # PEFT has no complete annot
         return result
 
 
-def inject(model: Any, adapter: str, rank: int, targets: list[str]) -> None:
-    """Put one adapter of a rank beside each target, frozen, its values yet to be set."""
+def inject(model: Any, adapter: str, ranks: Mapping[str, int]) -> None:
+    """Put one adapter beside each target, frozen, its values yet to be set.
+
+    Args:
+        model: of transformers.
+        adapter: its name.
+        ranks: by target.
+    """
     config = peft.LoraConfig(
-        r=rank, lora_alpha=rank, lora_dropout=0.0, bias="none", target_modules=targets
+        r=1,
+        lora_dropout=0.0,
+        bias="none",
+        target_modules=list(ranks),
+        rank_pattern=dict(ranks),
     )
     # PEFT's documented way to bring a layer of one's own (its guide "Custom models").
     config._register_custom_module({nn.Linear: LowRankLinear})
     peft.inject_adapter_in_model(config, model, adapter)
     # PEFT takes a later adapter for a mistake where it finds its mark; here `remove` clears up.
     del model.peft_config
-    for layer in layers(model).values():
+    found = layers(model)
+    for layer in (found[target] for target in ranks):
         if adapter == TRAINED:
             layer.register_parameter("core", None)
         layer.requires_grad_(False)
@@ -91,6 +102,8 @@ def factors(found: Mapping[str, LowRankLinear], adapter: str) -> dict[str, nn.Pa
     """Return one adapter's factors by their names on the wire."""
     named: dict[str, nn.Parameter] = {}
     for path, layer in found.items():
+        if adapter not in layer.lora_A:
+            continue
         named[f"{path}.lora_A"] = layer.lora_A[adapter].weight  # (rank, in)
         named[f"{path}.lora_B"] = layer.lora_B[adapter].weight  # (out, rank)
     return named

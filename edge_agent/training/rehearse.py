@@ -21,7 +21,8 @@ def rehearse() -> None:
     )
     model = LlamaForCausalLM(config)
     model.requires_grad_(False)
-    inject(model, TRAINED, 2, ["model.layers.0.self_attn.q_proj", "model.layers.0.mlp.down_proj"])
+    targets = ["model.layers.0.self_attn.q_proj", "model.layers.0.mlp.down_proj"]
+    inject(model, TRAINED, dict.fromkeys(targets, 2))
     trained = list(factors(layers(model), TRAINED).values())
     for value in trained:
         value.requires_grad_(True)

@@ -34,7 +34,7 @@ class Start(Protocol):
 
     Attributes:
         name: for messages.
-        rank: of every target's factors, 0 without LoRA.
+        rank: of the targets' factors, some of which may have less; 0 without LoRA.
         tokens: of the soft prompt, 0 without one.
         hidden_size: its width.
         shapes: (out, in) of each target.
@@ -47,6 +47,9 @@ class Start(Protocol):
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, int]]: ...
+
+    def rank_of(self, target: str) -> int:
+        """Return the rank of a target's factors."""
 
     def factor(self, name: str) -> Array:
         """Return ``{target}.lora_A`` (rank, in) or ``{target}.lora_B`` (out, rank).
@@ -109,6 +112,9 @@ class PackedStart:
         except (MalformedError, OSError) as error:
             raise AdapterError(f"{self.name}: {error}") from error
 
+    def rank_of(self, target: str) -> int:
+        return min(self.rank, self._manifest.shapes[target].rank or self.rank)
+
     def factor(self, name: str) -> Array:
         # A slice is a range of components: rows of A, columns of B.
         along = 0 if name.endswith(".lora_A") else 1
@@ -116,7 +122,8 @@ class PackedStart:
         try:
             for path, expected in self._slices():
                 with PackedFile.open(path, expected) as file:
-                    found.append(file.get(name))
+                    if name in file:
+                        found.append(file.get(name))
             return np.concatenate(found, axis=along)
         except (MalformedError, OSError) as error:
             raise AdapterError(f"{self.name}: {error}") from error
@@ -178,6 +185,9 @@ class FreshStart:
         self.hidden_size = hidden_size
         self.shapes = dict(shapes) if rank else {}
         self._seed = seed
+
+    def rank_of(self, target: str) -> int:  # noqa: ARG002 - all alike
+        return self.rank
 
     def factor(self, name: str) -> Array:
         target, _, kind = name.rpartition(".")

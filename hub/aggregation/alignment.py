@@ -32,6 +32,8 @@ def aligned(new: Factors, old: Factors, bands: Sequence[int]) -> Factors:
     weight = float(np.square(b).sum()) / max(1, new.rank)
     for first, stop in spans(bands):
         rows, columns = a[first:stop], b[:, first:stop]
+        if not len(rows):  # the layer has fewer components
+            break
         old_rows = old.a[first:stop].astype(np.float64)
         old_columns = old.b[:, first:stop].astype(np.float64)
         u, _, vt = np.linalg.svd(old_columns.T @ columns + weight * (old_rows @ rows.T))

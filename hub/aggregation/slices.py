@@ -6,7 +6,9 @@ from typing import Self
 
 import numpy as np
 
+from hub.aggregation.bands import spans
 from hub.aggregation.contract import Array, Factors, Slice
+from wire.codecs.contract import Shape
 from wire.manifest import AdapterManifest
 from wire.tensors import PackedFile
 from wire.trained_factors import Trains, update_shapes
@@ -32,10 +34,10 @@ class SlicedFactors:
             self._files = [
                 stack.enter_context(
                     PackedFile.open(
-                        one.path, update_shapes(manifest.expected_lora(one.rank), trains)
+                        one.path, update_shapes(manifest.expected_lora(stop, first), trains)
                     )
                 )
-                for one in slices
+                for one, (first, stop) in zip(slices, spans([s.rank for s in slices]), strict=True)
             ]
             self._stack = stack.pop_all()
 
@@ -51,8 +53,8 @@ class SlicedFactors:
 
     def tensor(self, name: str) -> Array:
         """Return one tensor of all components: (rank, in) of A, (out, rank) of B."""
-        found = [file.get(name) for file in self._files]
-        return found[0] if len(found) == 1 else np.concatenate(found, axis=_along(name))
+        found = [file.get(name) for file in self._files if name in file]
+        return found[0] if len(found) == 1 else np.concatenate(found, axis=along_components(name))
 
     def close(self) -> None:
         """Close the files; what was read stays valid."""
@@ -67,9 +69,14 @@ class SlicedFactors:
 
 def cut(name: str, tensor: Array, first: int, stop: int) -> Array:
     """Return a range of components of a factor."""
-    return tensor[first:stop] if _along(name) == 0 else tensor[:, first:stop]
+    return tensor[first:stop] if along_components(name) == 0 else tensor[:, first:stop]
 
 
-def _along(name: str) -> int:
+def with_components(name: str, shape: Shape, held: int) -> Shape:
+    """Return the shape of a factor with so many components instead."""
+    return (held, shape[1]) if along_components(name) == 0 else (shape[0], held)
+
+
+def along_components(name: str) -> int:
     """Return the axis of the components: rows of A, columns of B."""
     return 0 if name.endswith(".lora_A") else 1

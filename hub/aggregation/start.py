@@ -26,7 +26,7 @@ def lora_start(manifest: AdapterManifest, seed: int) -> Layers:
     """Return the first factors of every target, by tensor name.
 
     Args:
-        manifest: gives rank R and shapes.
+        manifest: gives ranks and shapes.
         seed: the job's; with the target's name it fixes each A.
 
     Returns:
@@ -34,13 +34,14 @@ def lora_start(manifest: AdapterManifest, seed: int) -> Layers:
         ``lora_B`` (out, R) of zeros.
     """
 
-    def fresh(target: str) -> Factors:
-        shape = manifest.shapes[target]
-        rows = _directions(manifest.rank, shape.inputs, seed_of(seed, target))
-        b = np.zeros((shape.outputs, manifest.rank), dtype=np.float32)
-        return Factors(rows.astype(np.float32), b)
+    shapes = manifest.expected_lora(manifest.rank)
 
-    return Layers(manifest.expected_lora(manifest.rank), fresh)
+    def fresh(target: str) -> Factors:
+        rank, inputs = shapes[f"{target}.lora_A"]
+        rows = _directions(rank, inputs, seed_of(seed, target))
+        return Factors(rows.astype(np.float32), np.zeros(shapes[f"{target}.lora_B"], np.float32))
+
+    return Layers(shapes, fresh)
 
 
 def _directions(rank: int, width: int, seed: int) -> NDArray[np.float64]:

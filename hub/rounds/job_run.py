@@ -15,7 +15,7 @@ import msgspec
 from hub.aggregation.contract import AggregationError, ProductRule, Trained
 from hub.aggregation.rules import orders, product_rule
 from hub.jobs import JobFile
-from hub.models import BaseModel
+from hub.models import BaseModel, target_shapes
 from hub.rounds import actions, events
 from hub.rounds.combining import combine_round
 from hub.rounds.desk import Desk
@@ -28,7 +28,7 @@ from hub.rounds.server_state import state_blobs
 from hub.rounds.state import JobState, Update
 from hub.rounds.wanted import wanted
 from wire.errors import WireError
-from wire.manifest import AdapterManifest, TargetShape
+from wire.manifest import AdapterManifest
 from wire.messages import AdapterRef, JobKnobs
 
 log = logging.getLogger(__name__)
@@ -310,7 +310,7 @@ def start_manifest(file: JobFile, base: BaseModel) -> AdapterManifest:
         base=base.digest,
         rank=file.lora.rank if lora else 0,
         tokens=file.prompt.tokens if "prompt" in file.method else 0,
-        shapes={path: TargetShape(outputs=out, inputs=inp) for path, (out, inp) in targets.items()},
+        shapes=target_shapes(targets, file.lora.rank_pattern),
         hidden_size=base.shape.hidden_size,
         parts=[],
     )

@@ -12,7 +12,7 @@ from typing import BinaryIO, NamedTuple
 from hub.aggregation.bands import spans
 from hub.aggregation.contract import Array
 from hub.aggregation.layers import Layers
-from hub.aggregation.slices import cut
+from hub.aggregation.slices import along_components, cut, with_components
 from wire.blobs import BlobStore
 from wire.codecs import by_name
 from wire.codecs.contract import Shape
@@ -52,11 +52,7 @@ def cuts(tensors: Tensors, ranks: Sequence[int]) -> list[Cut]:
     if isinstance(tensors, Few):
         return [Cut(0, 0, tensors.shapes)]
     return [
-        Cut(
-            first,
-            stop,
-            {name: _narrowed(name, shape, stop - first) for name, shape in tensors.shapes.items()},
-        )
+        Cut(first, stop, dict(_narrowed(tensors.shapes, first, stop)))
         for first, stop in spans(ranks)
     ]
 
@@ -84,7 +80,8 @@ def packed(
         for name in sorted(tensors.shapes):
             tensor = tensors[name]
             for writer, one in zip(writers, slices, strict=True):
-                writer.add(name, one.of(name, tensor))
+                if name in one.shapes:
+                    writer.add(name, one.of(name, tensor))
 
     with store.drafts(len(slices), write) as places:
         yield places
@@ -97,5 +94,9 @@ def followed(
     return lambda file: follow(file, whole, differences, expected, codec)
 
 
-def _narrowed(name: str, shape: Shape, rank: int) -> Shape:
-    return (rank, shape[1]) if name.endswith(".lora_A") else (shape[0], rank)
+def _narrowed(shapes: Mapping[str, Shape], first: int, stop: int) -> Iterator[tuple[str, Shape]]:
+    """Yield the shapes of a range of components, of those tensors that have any of them."""
+    for name, shape in shapes.items():
+        held = min(stop, shape[along_components(name)]) - first
+        if held > 0:
+            yield name, with_components(name, shape, held)

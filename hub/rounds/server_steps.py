@@ -22,7 +22,7 @@ from hub.aggregation.contract import (
 )
 from hub.aggregation.layers import Layers
 from hub.aggregation.server_step import slots_of, step_product, step_tensor, velocity_rank
-from hub.aggregation.slices import SlicedFactors
+from hub.aggregation.slices import SlicedFactors, along_components, with_components
 from hub.rounds.controls import Controls
 from hub.rounds.server_state import ServerState, read_state, state_path
 from hub.rounds.spool import Spool
@@ -162,7 +162,7 @@ class _Lora:
         if self._fixed or not slots:
             self._kept_shapes = _slotted(self._shapes, slots)
         else:
-            self._kept_shapes = manifest.expected_lora(velocity_rank(manifest.rank))
+            self._kept_shapes = {n: _of_velocity(n, s) for n, s in self._shapes.items()}
         self._slots = slots
 
     def run(self, mean: Layers, parts: dict[Kind, str]) -> Layers:
@@ -239,6 +239,11 @@ def _slotted(shapes: Mapping[str, Shape], slots: tuple[str, ...]) -> dict[str, S
 
 def _names(target: str) -> tuple[str, str]:
     return f"{target}.lora_A", f"{target}.lora_B"
+
+
+def _of_velocity(name: str, shape: Shape) -> Shape:
+    """Return the shape of what is kept of a factor whose basis turns."""
+    return with_components(name, shape, velocity_rank(shape[along_components(name)]))
 
 
 def _factors(spool: Spool, target: str) -> Factors:

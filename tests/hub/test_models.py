@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from hub.errors import ConfigError, ModelError
 from hub.hash_cache import HashCache
-from hub.models import load_model
+from hub.models import load_model, target_shapes
 
 CONFIG: dict[str, Any] = {
     "model_type": "llama",
@@ -85,6 +85,16 @@ def test_targets_are_chosen_by_the_ends_of_their_paths(folder: Path) -> None:
         ) as caught:
             model.chosen_targets([name])
         assert caught.value.path == "lora.targets"
+
+
+def test_a_layer_may_have_a_lower_rank() -> None:
+    targets = {"layers.0.q_proj": (4, 8), "layers.1.q_proj": (4, 8), "layers.1.up_proj": (9, 8)}
+    # The first end that fits counts.
+    shapes = target_shapes(targets, {"layers.0.q_proj": 1, "q_proj": 2})
+    assert [one.rank for one in shapes.values()] == [1, 2, 0]
+    assert (shapes["layers.1.up_proj"].outputs, shapes["layers.1.up_proj"].inputs) == (9, 8)
+    with pytest.raises(ConfigError, match=r"rank_pattern\.proj fits no layer .* q_proj, up_proj"):
+        target_shapes(targets, {"proj": 2})
 
 
 def _no_config(folder: Path) -> None:

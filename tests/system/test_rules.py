@@ -19,6 +19,7 @@ from hub.aggregation.contract import Array, Trained
 from hub.aggregation.rules import product_rule, product_rules
 from hub.aggregation.slices import SlicedFactors
 from hub.aggregation.strategies import configured
+from hub.models import target_shapes
 from hub.rounds.actions import Combine
 from hub.rounds.adapters import Adapters
 from hub.rounds.asked import trains_of
@@ -27,7 +28,7 @@ from hub.rounds.state import Update
 from tests.system.agent_base import write_data, write_trainable_base
 from wire.blobs import BlobStore
 from wire.core_directions import directions
-from wire.manifest import AdapterManifest, TargetShape
+from wire.manifest import AdapterManifest
 from wire.messages import LocalWork
 from wire.model_file import config_of
 from wire.shape import target_modules
@@ -43,7 +44,9 @@ DEVICES = {"large": (4, "resident"), "small": (2, "streamed")}
 class Job:
     """A hub's and two devices' files."""
 
-    def __init__(self, folder: Path, rule: str, codec: str) -> None:
+    def __init__(
+        self, folder: Path, rule: str, codec: str, pattern: dict[str, int] | None = None
+    ) -> None:
         self.folder, self.rule, self.codec = folder, product_rule(rule), codec
         self.devices = dict(DEVICES)
         self.base = write_trainable_base(folder / "base")
@@ -57,7 +60,7 @@ class Job:
             base="a" * 64,
             rank=RANK,
             tokens=0,
-            shapes={name: TargetShape(outputs=o, inputs=i) for name, (o, i) in targets.items()},
+            shapes=target_shapes(targets, pattern or {}),
             hidden_size=32,
             parts=[],
         )
@@ -159,6 +162,28 @@ def test_two_rounds_learn(tmp_path: Path, rule: str) -> None:
     job = Job(tmp_path, rule, "entropy")
     job.round()
     job.round()
+    before, between = job.losses
+    assert between < before
+    assert job.evaluate() < between
+
+
+#: Ranks below and between the devices' own.
+PATTERN = {"down_proj": 1, "layers.0.self_attn.q_proj": 3, "v_proj": 2}
+
+
+@pytest.mark.parametrize("rule", sorted(product_rules()))
+def test_layers_keep_ranks_of_their_own(tmp_path: Path, rule: str) -> None:
+    job = Job(tmp_path, rule, "raw", PATTERN)
+    job.round()
+    job.round()
+    for version in range(3):
+        for name, value in job.values(version).items():
+            target, _, factor = name.rpartition(".")
+            ends = [rank for end, rank in PATTERN.items() if target.endswith(end)]
+            assert value.shape[0 if factor == "lora_A" else 1] == (ends or [RANK])[0]
+    sent = job.updates[0]["small"]
+    assert sent["model.layers.1.mlp.down_proj.lora_B"].shape == (32, 1)
+    assert sent["model.layers.1.mlp.up_proj.lora_B"].shape == (256, 2)
     before, between = job.losses
     assert between < before
     assert job.evaluate() < between

@@ -73,6 +73,34 @@ def test_factors_of_a_rank_have_these_shapes() -> None:
     assert sample().expected_lora(0) == {}
 
 
+def test_a_target_may_have_fewer_components_than_the_adapter() -> None:
+    shapes = {"q": TargetShape(inputs=5, outputs=7), "v": TargetShape(inputs=5, outputs=3, rank=2)}
+    parts = [
+        AdapterPart(name="lora", sha256=sha, size_bytes=10, codec="bf16", slice=index, rank=rank)
+        for index, (sha, rank) in enumerate([(LORA, 1), (PROMPT, 3)])
+    ]
+    manifest = AdapterManifest(
+        job="j", round=0, base=BASE, rank=4, tokens=0, shapes=shapes, hidden_size=1, parts=parts
+    )
+    assert AdapterManifest.decode(manifest.encode()) == manifest
+    assert manifest.expected_lora(1)["v.lora_A"] == (1, 5)
+    assert manifest.expected_lora(4)["v.lora_B"] == (3, 2)
+    # Of components 2, 3 and 4 v has only the second.
+    assert manifest.expected(parts[1]) == {
+        "q.lora_A": (3, 5), "q.lora_B": (7, 3), "v.lora_A": (1, 5), "v.lora_B": (3, 1),
+    }  # fmt: skip
+    assert list(manifest.expected_lora(4, 2)) == ["q.lora_A", "q.lora_B"]
+
+
+def test_a_target_has_no_more_components_than_the_adapter() -> None:
+    shapes = {"q": TargetShape(inputs=5, outputs=7, rank=3)}
+    manifest = AdapterManifest(
+        job="j", round=0, base=BASE, rank=4, tokens=0, shapes=shapes, hidden_size=1, parts=[]
+    )
+    with pytest.raises(MalformedError, match="gives q rank 3; its adapter has 2"):
+        msgspec.structs.replace(manifest, rank=2).encode()
+
+
 def test_the_prompt_has_this_shape() -> None:
     assert sample().expected_prompt() == {"prompt": (16, 64)}
 

@@ -124,7 +124,7 @@ class BlockwiseBase:
         slot, rank = self._slots[target], what.rank
         names = [f"{target}.lora_A", f"{target}.lora_B"]
         like = torch.empty(0, dtype=self._weights.dtype, device=self._device)
-        if start.rank > rank:
+        if start.rank_of(target) > rank:
             down, up = (torch.from_numpy(trailing(start, name, rank)) for name in names)
             slot.rest = Pair(down, up).cast(like)
         if not rank:

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import peft
+import torch
 from safetensors.numpy import load_file
 
 from hub.aggregation.contract import Array, GlobalAdapter, Slice
@@ -58,6 +60,28 @@ def test_a_global_adapter_becomes_both_folders(tmp_path: Path) -> None:
     assert config["base_model_name_or_path"] == "./models/base"
     stored = load_file(tmp_path / "out" / "prompt" / "adapter_model.safetensors")
     np.testing.assert_array_equal(stored["prompt_embeddings"], soft)
+
+
+def test_layers_of_lower_rank_are_named_in_the_configuration(tmp_path: Path) -> None:
+    """PEFT builds its layers by ``rank_pattern``, and takes the tensors that were written."""
+    shapes = {"q": TargetShape(outputs=2, inputs=3), "v": TargetShape(outputs=2, inputs=3, rank=1)}
+    manifest = AdapterManifest(
+        job="test", round=0, base="0" * 64, rank=2, tokens=0, shapes=shapes, hidden_size=2, parts=[]
+    )
+    tensors = {n: np.ones(s, np.float32) for n, s in manifest.expected_lora(2).items()}
+    lora = tmp_path / "lora"
+    lora.write_bytes(pack(tensors, by_name("raw"), 0))
+    export_peft(GlobalAdapter(manifest, (Slice(lora, 2),), None), tmp_path / "out", "base")
+    model = torch.nn.ModuleDict({name: torch.nn.Linear(3, 2, bias=False) for name in shapes})
+    config = peft.LoraConfig.from_pretrained(str(tmp_path / "out"))
+    tuned = peft.PeftModel(model, config)
+    written = load_file(tmp_path / "out" / "adapter_model.safetensors")
+    assert {name: value.shape for name, value in written.items()} == {
+        name.replace(".default", ""): tuple(value.shape)
+        for name, value in tuned.state_dict().items()
+        if "lora_" in name
+    }
+    assert {tuned.get_submodule(f"base_model.model.{n}").scaling["default"] for n in shapes} == {1}
 
 
 def test_an_adapter_without_a_prompt_has_no_prompt_folder(tmp_path: Path) -> None:

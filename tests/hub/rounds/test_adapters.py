@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_agent.training.start import PackedStart
 from hub.aggregation.combine import Combined
 from hub.aggregation.contract import Factors
 from hub.aggregation.layers import Layers
@@ -22,7 +23,13 @@ class Job:
     """Rounds of random walks, published one after the other."""
 
     def __init__(
-        self, folder: Path, codec: str = "auto", *, mixed: bool = True, ordered: bool = True
+        self,
+        folder: Path,
+        codec: str = "auto",
+        *,
+        mixed: bool = True,
+        ordered: bool = True,
+        rank_of_q: int = 0,
     ) -> None:
         self.store = BlobStore(folder)
         self.adapters = Adapters(self.store)
@@ -35,7 +42,10 @@ class Job:
             base="a" * 64,
             rank=RANK,
             tokens=TOKENS,
-            shapes={name: TargetShape(inputs=INPUTS, outputs=OUT) for name in ("k", "q")},
+            shapes={
+                name: TargetShape(inputs=INPUTS, outputs=OUT, rank=rank)
+                for name, rank in (("k", 0), ("q", rank_of_q))
+            },
             hidden_size=64,
             parts=[],
         )
@@ -56,8 +66,9 @@ class Job:
             drawn = self._rng.standard_normal((stop - first, stop - first))
             turn[first:stop, first:stop] = np.linalg.qr(drawn)[0]
         for target in ("k", "q"):
-            moved[f"{target}.lora_A"] = turn @ moved[f"{target}.lora_A"]
-            moved[f"{target}.lora_B"] = moved[f"{target}.lora_B"] @ turn.T
+            held = len(moved[f"{target}.lora_A"])
+            moved[f"{target}.lora_A"] = turn[:held, :held] @ moved[f"{target}.lora_A"]
+            moved[f"{target}.lora_B"] = moved[f"{target}.lora_B"] @ turn[:held, :held].T
         lora = {name: value for name, value in moved.items() if name != "prompt"}
         layers = Layers(
             {name: value.shape for name, value in lora.items()},
@@ -199,6 +210,27 @@ def test_slices_and_whole_are_the_same_adapter(
     assert len(sliced.adapters.manifest(sliced.versions[2]).lora_slices()) == 3
     meant, found = whole.values(whole.versions[2]), sliced.values(sliced.versions[2])
     assert all(np.array_equal(found[name], meant[name]) for name in meant)
+
+
+def test_a_slice_lacks_layers_that_have_no_such_components(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hub.aggregation.bands.CHUNK_BYTES", 150)
+    job = Job(tmp_path, "raw", rank_of_q=3)
+    meant = job.advance()
+    manifest = job.adapters.manifest(job.versions[1])
+    parts = manifest.lora_slices()
+    assert [one.rank for one in parts] == [2, 2, 4]
+    assert [manifest.expected(one)["k.lora_A"][0] for one in parts] == [2, 2, 4]
+    assert [manifest.expected(one).get("q.lora_B") for one in parts] == [(OUT, 2), (OUT, 1), None]
+    found = job.values(job.versions[1])
+    for target in ("k", "q"):
+        np.testing.assert_allclose(product(found, target), product(meant, target), atol=1e-6)
+    paths = {one.sha256: job.store.path(one.sha256) or tmp_path for one in parts}
+    for components, held in ((2, 2), (4, 3), (8, 3)):
+        start = PackedStart(manifest, paths, components)
+        assert start.rank_of("q") == held
+        np.testing.assert_array_equal(start.factor("q.lora_A"), found["q.lora_A"][:held])
 
 
 def test_each_slice_is_followed_by_itself(sliced: Job, tmp_path: Path) -> None:
