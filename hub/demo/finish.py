@@ -100,6 +100,7 @@ def _device(follower: Follower, detail: JobDetail, device: str, text: DeviceText
         ),
         reason=plan.reason if plan else "never heard of",
         packages=text.packages,
+        passages=text.passages,
     )
 
 

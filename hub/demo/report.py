@@ -6,12 +6,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from hub.demo import charts, numbers
 from hub.demo.final_table import final_table
 from hub.demo.markup import Content, Html, el, join
 from hub.demo.summary import DeviceSummary, RoundSummary, Summary, fall, parse
+from hub.simulation.partition_chart import partition_chart
 
 __all__ = ["final_table", "write_report"]
 
@@ -150,7 +152,22 @@ def _charts(run: Summary) -> Html:
                 ("limit", "limit"),
             ),
         ),
+        _holdings(run),
         class_="charts",
+    )
+
+
+def _holdings(run: Summary) -> Html | None:
+    """Return the picture of who holds what; None for a run that doesn't tell."""
+    devices = [device for device in run.devices if device.passages]
+    if not devices:
+        return None
+    names = sorted({package for device in devices for package in device.passages})
+    counts = np.array([[device.passages.get(name, 0) for name in names] for device in devices])
+    return _figure(
+        "Who holds what",
+        "Passages of private text, by device and package; a disc's area is their number.",
+        partition_chart(counts, [device.id for device in devices], names),
     )
 
 

@@ -35,7 +35,8 @@ from hub.demo.fleet import (
 )
 from hub.demo.follow import Follower
 from hub.demo.processes import Processes
-from hub.demo.texts import DeviceText, write_device_texts
+from hub.demo.splits import Split, write_split_texts
+from hub.demo.texts import DeviceText
 from hub.demo.view import Snapshot, View, make_view
 from hub.errors import HubError, UnreachableError
 from wire.errors import WireError
@@ -60,6 +61,8 @@ def main(
     name: str | None,
     rounds: int,
     seed: int | None,
+    split: Split,
+    alpha: float,
     keep: bool,
     as_json: bool,
 ) -> int:
@@ -72,7 +75,9 @@ def main(
     console = Console(stderr=as_json, highlight=False)
     if not console.is_terminal:
         console = Console(stderr=as_json, highlight=False, width=PIPED_COLUMNS)
-    demo = Demo(folder, model, rounds, 7 if seed is None else seed, console)
+    chosen = 7 if seed is None else seed
+    texts = write_split_texts(folder / "work" / "texts", split, alpha, chosen)
+    demo = Demo(folder, model, console, rounds=rounds, seed=chosen, texts=texts)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
@@ -109,18 +114,27 @@ class Demo:
     Args:
         folder: ``runs/<name>``.
         model: a Hugging Face folder; None trains the small base.
-        rounds, seed: of the job.
         console: where progress goes.
+        rounds, seed: of the job.
+        texts: the devices' private ones.
     """
 
     def __init__(
-        self, folder: Path, model: Path | None, rounds: int, seed: int, console: Console
+        self,
+        folder: Path,
+        model: Path | None,
+        console: Console,
+        *,
+        rounds: int,
+        seed: int,
+        texts: list[DeviceText],
     ) -> None:
         self.folder = folder
         self.logs = folder / "work" / "logs"
         self._model = model
         self._rounds = rounds
         self._seed = seed
+        self._texts = texts
         self._console = console
         self._processes = Processes()
         self._broker: Broker | None = None
@@ -135,19 +149,18 @@ class Demo:
         job = self._job_file(base)
         self._note("measuring what the runtime needs on this machine")
         limits = choose_limits(read_ladder(base, job, self.folder / "work" / "plan"))
-        texts = write_device_texts(self.folder / "work" / "texts")
         self._broker = start_broker(self.folder / "work" / "broker")
         url = self._start_hub(self._broker)
         with HubClient(url) as client:
             self._wait_for(client)
             devices = list(NAMES)
-            for device, limit, text in zip(devices, limits, texts, strict=True):
+            for device, limit, text in zip(devices, limits, self._texts, strict=True):
                 self._start_agent(device, limit, text)
             self._await_fleet(client, len(devices))
             client.submit((self.folder / "job.yaml").read_text())
             follower = Follower(client, JOB, devices)
             self._follow(follower)
-            return self._finish(client, follower, job, dict(zip(devices, texts, strict=True)))
+            return self._finish(client, follower, job, dict(zip(devices, self._texts, strict=True)))
 
     def stop(self) -> None:
         """End every process that was started, by pid; safe to call twice."""

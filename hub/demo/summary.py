@@ -25,6 +25,7 @@ class DeviceSummary(msgspec.Struct, frozen=True, kw_only=True):
     steps: int = 0
     reason: str = ""
     packages: list[str] = []
+    passages: dict[str, int] = {}  # of private text, by package
 
 
 class MemberSummary(msgspec.Struct, frozen=True, kw_only=True):

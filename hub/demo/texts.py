@@ -6,8 +6,10 @@ distributions move into a package of their own (as they do with idlelib and venv
 """
 
 import importlib.util
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -26,14 +28,25 @@ PASSAGE_CHARACTERS = 1000
 CAP_BYTES = 150_000
 
 
+class Passage(NamedTuple):
+    """A piece of a package's source."""
+
+    package: str
+    text: str
+
+
 class DeviceText(msgspec.Struct, frozen=True, kw_only=True):
     """One device's private text: a ``.jsonl`` of records with the key ``text``."""
 
-    name: str  # of the device's theme: the packages joined by "-"
-    packages: list[str]
+    name: str
     path: Path
     bytes: int  # of the text itself, without JSON's marks
-    passages: int
+    passages: dict[str, int]  # how many are from which package
+
+    @property
+    def packages(self) -> list[str]:
+        """The packages that any of it is from."""
+        return list(self.passages)
 
 
 class TextError(HubError):
@@ -56,22 +69,33 @@ def write_device_texts(folder: Path, cap_bytes: int = CAP_BYTES) -> list[DeviceT
 
 def write_text(folder: Path, packages: Sequence[str], cap_bytes: int) -> DeviceText:
     """Write the passages of some packages as ``{folder}/{packages}.jsonl``."""
-    name = "-".join(packages)
+    return write_passages(folder, "-".join(packages), read_passages(packages, cap_bytes))
+
+
+def read_passages(packages: Sequence[str], cap_bytes: int) -> list[Passage]:
+    """Return passages of some packages, at most so much text, taken evenly from all their files.
+
+    Raises:
+        TextError: a package has no sources in this installation.
+    """
     passages = [
-        passage
+        Passage(package, text)
         for package in packages
         for source in sources(package)
-        for passage in cut(source.read_text(encoding="utf-8"), PASSAGE_CHARACTERS)
+        for text in cut(source.read_text(encoding="utf-8"), PASSAGE_CHARACTERS)
     ]
-    kept = spread(passages, cap_bytes)
+    return spread(passages, cap_bytes)
+
+
+def write_passages(folder: Path, name: str, passages: Sequence[Passage]) -> DeviceText:
+    """Write a device's text as ``{folder}/{name}.jsonl``."""
     path = folder / f"{name}.jsonl"
-    path.write_bytes(b"".join(msgspec.json.encode({"text": text}) + b"\n" for text in kept))
+    path.write_bytes(b"".join(msgspec.json.encode({"text": one.text}) + b"\n" for one in passages))
     return DeviceText(
         name=name,
-        packages=list(packages),
         path=path,
-        bytes=sum(len(text.encode()) for text in kept),
-        passages=len(kept),
+        bytes=sum(len(one.text.encode()) for one in passages),
+        passages=dict(Counter(one.package for one in passages)),
     )
 
 
@@ -111,13 +135,13 @@ def cut(text: str, characters: int) -> Iterator[str]:
         yield passage
 
 
-def spread(passages: Sequence[str], cap_bytes: int) -> list[str]:
+def spread(passages: Sequence[Passage], cap_bytes: int) -> list[Passage]:
     """Return as many passages as the cap allows, evenly from the whole sequence, in order."""
-    total = sum(len(passage.encode()) for passage in passages)
-    kept: list[str] = []
+    total = sum(len(passage.text.encode()) for passage in passages)
+    kept: list[Passage] = []
     seen_bytes = kept_bytes = 0
     for passage in passages:
-        size = len(passage.encode())
+        size = len(passage.text.encode())
         # Keep up with the share of the text that was seen: no file is left out as a whole.
         if kept_bytes + size <= cap_bytes and kept_bytes * total <= cap_bytes * seen_bytes:
             kept.append(passage)

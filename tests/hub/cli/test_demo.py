@@ -29,7 +29,15 @@ def test_demo_hands_its_options_on_and_exits_as_told(
             "name": "first",
             "rounds": 5,
             "seed": 7,
+            "split": "holder",
+            "alpha": 0.5,
             "keep": False,
             "as_json": True,
         }
     ]
+
+
+def test_a_split_that_there_is_not_is_refused(run: Run) -> None:
+    outcome = run("demo", "--split", "colour")
+    assert outcome.code == 2
+    assert "--split is 'colour'; allowed is holder, label" in outcome.err

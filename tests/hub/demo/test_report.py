@@ -47,6 +47,12 @@ def text_of(reader: Reader) -> str:
     return " ".join(" ".join(reader.words).split())
 
 
+def test_the_page_draws_who_holds_what(tmp_path: Path, run: Make, device: Make) -> None:
+    held = [device(passages={"email": 4}), device(id="pi-2", passages={"email": 1, "xml": 9})]
+    assert "pi-1, email: 4" in text_of(read(tmp_path, run(devices=held), []))
+    assert "Who holds what" not in text_of(read(tmp_path, run(), []))
+
+
 def test_the_page_tells_the_run(tmp_path: Path, run: Make) -> None:
     text = text_of(read(tmp_path, run(), [{"kind": "Opened", "round": 1}]))
 
