@@ -12,7 +12,7 @@ import threading
 import typing
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 import msgspec
 import pytest
@@ -177,6 +177,14 @@ def test_a_strategy_is_explained_with_its_paper_and_defaults(name: str) -> None:
 @pytest.mark.parametrize("name", strategies())
 def test_a_strategy_has_a_job_file(name: str) -> None:
     assert parse_job((DOCS / "jobs" / f"{name}.yaml").read_text()).strategy == name
+
+
+METHODS = get_args(get_type_hints(JobFile)["method"])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_has_a_job_file(name: str) -> None:
+    assert parse_job((DOCS / "jobs" / f"{name}.yaml").read_text()).method == name
 
 
 YAML = [fence for page in PAGES for fence in fences(page) if fence.language == "yaml"]

@@ -1,0 +1,53 @@
+"""The documented job of each method, at a small size: real agents learn, and the adapter loads."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import peft
+import pytest
+from transformers import AutoModelForCausalLM
+
+from hub.cli.client import HubClient
+from hub.cli.unpack import unpack
+from hub.jobs import JobFile
+from hub.yaml_text import load_mapping
+from tests.system.site import LOCAL, Site, open_site
+
+pytestmark = [
+    pytest.mark.broker,
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning"),
+]
+
+JOBS = Path(__file__).parents[2] / "docs" / "jobs"
+METHODS = get_args(get_type_hints(JobFile)["method"])
+SMALL: dict[str, Any] = {"local": LOCAL, "prompt": {"tokens": 4, "lr": 0.2}}
+#: What PEFT finds in the exported folder, by its subfolder.
+EXPORTED = {
+    "lora": {"": "LORA"},
+    "prompt": {"prompt": "PROMPT_TUNING"},
+    "lora+prompt": {"": "LORA", "prompt": "PROMPT_TUNING"},
+}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with open_site(tmp_path_factory.mktemp("site")) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_documented_job_learns(site: Site, method: str, tmp_path: Path) -> None:
+    file = load_mapping((JOBS / f"{method}.yaml").read_text(), method)
+    del file["job"], file["model"]
+    name = method.replace("+", "-")
+    detail = site.play(name, **file | SMALL)
+    for device in "ab":
+        assert detail.loss_after[device] < detail.loss_before[device]
+    with HubClient(site.hub.url) as client:
+        unpack(lambda target: client.adapter(name, target), tmp_path / "adapter")
+    for folder, kind in EXPORTED[method].items():
+        model = AutoModelForCausalLM.from_pretrained(site.base)
+        tuned = peft.PeftModel.from_pretrained(model, tmp_path / "adapter" / folder)
+        assert tuned.active_peft_config.peft_type == kind
