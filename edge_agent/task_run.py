@@ -47,6 +47,7 @@ class TaskRun:
         self.reported = False
         self.failure: str | None = None
         self.adapter_wait_s = 0.0
+        self.base = ""  # digest of the model that the worker took
         self.upload_started_at = 0.0
         self.upload_s = 0.0
         self.requests: list[str] = []  # ids that end with the task

@@ -12,6 +12,7 @@ from edge_agent.planning.counts import rows_at_a_time
 from edge_agent.protocol import Feedback, Work
 from edge_agent.task_run import TaskRun
 from wire.messages import BlobRef, LocalWork, Result, RungPlan, TrainMetrics
+from wire.messages.requests import BASE_DIGITS
 
 if TYPE_CHECKING:
     from edge_agent.agent import Supervisor
@@ -101,6 +102,7 @@ def result_of(agent: "Supervisor", task: TaskRun, request: str, measured_bytes: 
         download_s=round(task.adapter_wait_s, 3),
         upload_s=round(task.upload_s, 3),
         upload_bytes=task.update_bytes,
+        base=task.base[:BASE_DIGITS] if task.update else "",
     )
 
 

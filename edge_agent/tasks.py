@@ -170,6 +170,7 @@ class Tasks:
         if self._agent.resting.trouble is not None:
             task.stage = "paused"
             return
+        task.base = base.name
         task.stage = "work"
         task.working = True
         self._agent.worker.work(work_of(self._agent, task, base, adapter), task.line)

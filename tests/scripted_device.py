@@ -279,7 +279,13 @@ class ScriptedDevice:
             time.sleep(0.01)
 
     def result(
-        self, offer: Offer, blob: bytes | None, *, status: str = "done", request: str | None = None
+        self,
+        offer: Offer,
+        blob: bytes | None,
+        *,
+        status: str = "done",
+        request: str | None = None,
+        base: str = "",
     ) -> Message:
         """Report a task's end."""
         return self.ask(
@@ -299,6 +305,7 @@ class ScriptedDevice:
                 else None,
                 evaluations=self.losses(offer) if offer.kind == "evaluate" else [],
                 peak_bytes=1,
+                base=base,
             )
         )
 

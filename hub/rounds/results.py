@@ -12,6 +12,7 @@ from hub.rounds.queries import may_take, verdict
 from hub.rounds.state import MemberState
 from wire.errors import MalformedError
 from wire.messages import Accepted, Evaluated, Refused, Reply, Result, Take
+from wire.messages.requests import BASE_DIGITS
 
 if TYPE_CHECKING:
     from hub.rounds.job_run import JobRun
@@ -107,6 +108,12 @@ class Results:
                 reply(Refused(re=result.id, session=result.session, reason=judged.reason))
             elif result.sha256 is None or result.train is None:
                 reason = "a training task's result has no update"
+                self._refuse(round_, device, result, reason, reply)
+            elif not self._run.base.digest.startswith(result.base):
+                reason = (
+                    f"it was trained on base {result.base}; the job's is "
+                    f"{self._run.base.digest[:BASE_DIGITS]}. Fetch that one"
+                )
                 self._refuse(round_, device, result, reason, reply)
             else:
                 self._check(round_, member, device, result, reply)

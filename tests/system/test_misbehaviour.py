@@ -46,6 +46,18 @@ def other_rank(device: ScriptedDevice, offer: Offer) -> Message:
     return send(device, offer, pack(tensors, by_name(offer.codec), 0))
 
 
+def other_base(device: ScriptedDevice, offer: Offer) -> Message:
+    blob = honest_update(device, offer)
+    assert isinstance(device.upload(offer, blob), Accepted)
+    return device.result(offer, blob, base="0123456789abcdef")
+
+
+def other_targets(device: ScriptedDevice, offer: Offer) -> Message:
+    shapes = device.manifest(offer).expected_lora(offer.rank)
+    tensors = {f"other.{name}": np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    return send(device, offer, pack(tensors, by_name(offer.codec), 0))
+
+
 def garbage(device: ScriptedDevice, offer: Offer) -> Message:
     return send(device, offer, np.random.default_rng(3).bytes(1000))
 
@@ -87,6 +99,8 @@ MISDEEDS: dict[str, tuple[Misdeed, str, str]] = {
     "nan": (filled(float("nan")), "failed", "finite"),
     "infinite": (filled(float("inf")), "failed", "finite"),
     "rank": (other_rank, "failed", ""),
+    "based": (other_base, "failed", "was trained on base 0123456789abcdef"),
+    "aimed": (other_targets, "failed", "names or shapes differ"),
     "garbage": (garbage, "failed", "malformed"),
     "loud": (out_of_proportion, "failed", "moved by"),
     "large": (too_large, "failed", ""),

@@ -14,6 +14,8 @@ from wire.messages.plan import Word
 
 #: Ranges of chunk indices, as [first, count] pairs.
 Ranges = list[tuple[int, int]]
+#: So many of a digest's digits tell whether two models are the same, by mistake or not.
+BASE_DIGITS = 16
 #: Of a list of chunk digests that stands in a message; `wire.chunk_hashes` keeps within it.
 MAX_INLINE_BYTES = 4096
 
@@ -174,3 +176,4 @@ class Result(Message, frozen=True, kw_only=True, omit_defaults=True):
     download_s: float = 0.0
     upload_s: float = 0.0
     upload_bytes: int = 0
+    base: Word = ""  # first `BASE_DIGITS` of the digest of the model that was trained on
