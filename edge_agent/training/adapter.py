@@ -55,7 +55,7 @@ class PlacedAdapter:
         for layer in found:
             layer.off = True
         try:
-            return evaluate_loss(self.model, prompt, ids, labels)
+            return evaluate_loss(self.model, prompt, *self._there(ids, labels))
         finally:
             for layer in found:
                 layer.off = False
@@ -72,6 +72,7 @@ class PlacedAdapter:
         for layer in found:
             layer.alone = True
         try:
+            ids, labels = self._there(ids, labels)
             return backward_loss(self.model, self.prompt, ids, labels, tokens, epsilon=epsilon)
         finally:
             for layer in found:
@@ -80,20 +81,25 @@ class PlacedAdapter:
     def update(self) -> dict[str, NDArray[np.float32]]:
         """Return the difference to the start, float32 by names on the wire."""
         return {
-            name: value.detach().numpy() - self._start(name) for name, value in self.trained.items()
+            name: value.detach().cpu().numpy() - self._start(name)
+            for name, value in self.trained.items()
         }
 
     def values(self) -> dict[str, NDArray[np.float32]]:
         """Return what is trained, as it is now; of a core, the product with its directions."""
         if self.factors != "core":
-            return {name: value.detach().numpy() for name, value in self.trained.items()}
+            return {name: value.detach().cpu().numpy() for name, value in self.trained.items()}
         found: dict[str, NDArray[np.float32]] = {}
         for name, value in self.trained.items():
             target = name.removesuffix(CORE)
             u, _ = core_start(self.start, target, self.rank)
             found[f"{target}.lora_A"] = leading(self.start, f"{target}.lora_A", self.rank)
-            found[f"{target}.lora_B"] = u @ value.detach().numpy()
+            found[f"{target}.lora_B"] = u @ value.detach().cpu().numpy()
         return found
+
+    def _there(self, ids: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return a batch where the model is."""
+        return ids.to(self.model.device), labels.to(self.model.device)
 
     def _start(self, name: str) -> NDArray[np.float32]:
         if name.endswith(CORE):
@@ -130,7 +136,7 @@ def place(
             value.copy_(torch.from_numpy(leading(start, name, rank)))
         for name, value in factors(found, REST).items():
             value.copy_(torch.from_numpy(trailing(start, name, rank)))
-    prompt = torch.from_numpy(start.prompt()) if start.tokens else None
+    prompt = torch.from_numpy(start.prompt()).to(model.device) if start.tokens else None
     moved = only_trained(factors(found, TRAINED), trained.factors) if rank else {}
     if rank and trained.factors == "core":
         moved = _cores(found, start, rank)
@@ -150,5 +156,5 @@ def _cores(found: Mapping[str, LowRankLinear], start: Start, rank: int) -> dict[
         u, core = (torch.from_numpy(value) for value in core_start(start, path, rank))
         with torch.no_grad():
             layer.lora_B[TRAINED].weight.copy_(u)
-        cores[path + CORE] = set_core(layer, core)
+        cores[path + CORE] = set_core(layer, core.to(layer.lora_B[TRAINED].weight.device))
     return cores

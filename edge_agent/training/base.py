@@ -9,6 +9,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from edge_agent.errors import AdapterError, ModelError
+from edge_agent.training.accelerator import arithmetic_device
 from edge_agent.training.adapter import PlacedAdapter, place
 from edge_agent.training.contract import Trained
 from edge_agent.training.errors import is_out_of_memory
@@ -95,6 +96,7 @@ def load_base(
             f"{folder} can't be loaded ({type(error).__name__}: {str(error)[:300]}). "
             "Is it a complete causal language model with its tokenizer?"
         ) from error
+    model.to(arithmetic_device())
     model.requires_grad_(False)
     model.eval()
     if checkpointed:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from edge_agent.errors import AdapterError
+from edge_agent.training.accelerator import arithmetic_device
 from edge_agent.training.adapter_check import check
 from edge_agent.training.blockwise.architecture import Architecture, DecoderBlock
 from edge_agent.training.blockwise.block import Prefix
@@ -48,7 +49,7 @@ class BlockwiseBase:
     def __init__(self, path: Path, dtype: torch.dtype) -> None:
         self._path = path
         # Blocks stream to the accelerator where there is one.
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = arithmetic_device()
         self._file = open_weights(path, dtype)
         try:
             self._model = _architecture(self._file, self._device, path)
