@@ -132,8 +132,8 @@ def run(  # noqa: PLR0917  (options)
     from edge_agent.probe.machine import cores
     from edge_agent.run_command import become_agent
     from edge_agent.task_run import Settings
-    from edge_agent.training.cleaning import Cleaning
     from wire.broker_tls import check_files
+    from wire.work import Cleaning
 
     if broker_profile not in PROFILES:
         raise UsageError(
@@ -296,7 +296,7 @@ def probe(
 ) -> None:
     """Show what this device has: memory, cores, accelerator, temperature, battery, disk, link."""
     from edge_agent.probe_command import show_probe
-    from edge_agent.training.cleaning import Cleaning
+    from wire.work import Cleaning
 
     folder = state or default_state(default_device())
     show_probe(

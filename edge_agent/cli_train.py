@@ -127,9 +127,9 @@ def train(  # noqa: PLR0917  (options)
     """Train an adapter on this device alone, without a hub, in the memory that there is."""
     from edge_agent.probe.machine import cores
     from edge_agent.train_command import TrainOptions, become_training
-    from edge_agent.training.cleaning import Cleaning
     from edge_agent.training.schedule import SCHEDULES
     from wire.messages import JobKnobs
+    from wire.work import Cleaning
 
     check_among("--role", role, _ROLES)
     check_among("--prompt-kind", prompt_kind, _PROMPT_KINDS)

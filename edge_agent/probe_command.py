@@ -19,8 +19,9 @@ from edge_agent.probe.pressure import Pressure, Stall
 from edge_agent.probe.profile import Profile, profile
 from edge_agent.probe.thermal import Thermal
 from edge_agent.probe.throttling import Throttling
-from edge_agent.training.cleaning import USUAL, Cleaning
+from edge_agent.training.cleaning import USUAL
 from edge_agent.training.data import count
+from wire.work import Cleaning
 
 #: What is told, its value or None, and what stands there instead.
 Row = tuple[str, str | None, str]

@@ -2,6 +2,7 @@
 
 The supervisor writes `Command`s to the worker's standard input; the worker writes `Event`s to a
 private copy of its standard output. Only paths, numbers and names cross; no tensors, no text.
+What concerns a task on a base and an adapter of a hub is in `wire.work`: the hub says it, too.
 """
 
 from typing import Literal
@@ -9,9 +10,43 @@ from typing import Literal
 import msgspec
 
 from edge_agent.calibration import Measured
-from edge_agent.training.cleaning import Cleaning
-from wire.messages import DataSummary, Evaluation, LocalWork, TrainMetrics
+from wire.messages import LocalWork
 from wire.messages.plan import Role
+from wire.work import (
+    Cleaning,
+    Counted,
+    Failed,
+    Feedback,
+    Finished,
+    Following,
+    Losses,
+    Progress,
+    Work,
+    WorkEvent,
+)
+
+__all__ = [
+    "Calibrate",
+    "Calibrated",
+    "Command",
+    "Counted",
+    "Event",
+    "Failed",
+    "Feedback",
+    "Fetch",
+    "Fetched",
+    "Finished",
+    "Following",
+    "Losses",
+    "Pause",
+    "Paused",
+    "Progress",
+    "Ready",
+    "TrainLocal",
+    "TrainedLocal",
+    "Warm",
+    "Work",
+]
 
 
 class Warm(msgspec.Struct, frozen=True, kw_only=True, tag="warm"):
@@ -31,54 +66,6 @@ class Fetch(msgspec.Struct, frozen=True, kw_only=True, tag="fetch"):
     folder: str
     bytes_per_s: float | None = None  # the device's limits; None: none
     most_bytes: int | None = None
-
-
-class Following(msgspec.Struct, frozen=True, kw_only=True):
-    """A part of the adapter that is made of an older one and differences (`wire.frames`)."""
-
-    part: str  # its sha256, as its manifest names it
-    held: str  # file of the older part, whole
-    differences: list[str]  # files, the oldest first
-
-
-class Feedback(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a job's residual is, for codecs that leave much out (`edge_agent.training.feedback`).
-
-    ``accepted`` is the device's last task in the job whose update the hub accepted, or empty.
-    """
-
-    folder: str
-    accepted: str
-
-
-class Work(msgspec.Struct, frozen=True, kw_only=True, tag="work"):
-    """One task. ``parts`` are files of the global adapter, by the sha256 in its manifest.
-
-    Those in ``following`` are made first, and put into the folder ``blobs``.
-    """
-
-    task: str
-    role: Role
-    rung: str
-    rank: int
-    base_folder: str
-    manifest: str  # file with the adapter's manifest
-    parts: dict[str, str]
-    following: list[Following] = []
-    components: int = 0  # of LoRA, the leading ones, that these parts hold; 0: all
-    blobs: str = ""
-    data: list[str]  # files or folders of private text
-    cleaning: Cleaning = Cleaning()
-    codec: str
-    out: str  # folder for the update
-    batch: int  # for evaluation; training has its own in `work`
-    seq_len: int
-    work: LocalWork | None = None  # None: evaluate only
-    variants: list[str] = []
-    checkpoint: str | None = None  # file that the training state is kept in, and taken up from
-    feedback: Feedback | None = None
-    control: str | None = None  # files of the control variates that `work` names: all devices' mean
-    own_control: str | None = None  # and this device's own
 
 
 class Pause(msgspec.Struct, frozen=True, kw_only=True, tag="pause"):
@@ -132,40 +119,6 @@ class Fetched(msgspec.Struct, frozen=True, kw_only=True, tag="fetched"):
     downloaded_bytes: int
 
 
-class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
-    """Sent at most a few times a second."""
-
-    task: str
-    stage: str  # fetch, load, evaluate, train, pack
-    step: int = 0
-    steps: int = 0
-    loss: float | None = None
-    tokens_per_step: float = 0.0  # that a loss is taken on
-    fetched_bytes: int = 0  # in stage fetch, by this fetch so far
-
-
-class Counted(msgspec.Struct, frozen=True, kw_only=True, tag="counted"):
-    """How much text there is."""
-
-    task: str
-    data: DataSummary
-
-
-class Losses(msgspec.Struct, frozen=True, kw_only=True, tag="losses"):
-    """The evaluations a task began with; training goes on. A local task ends with some, too."""
-
-    task: str
-    evaluations: list[Evaluation]
-
-
-class Finished(msgspec.Struct, frozen=True, kw_only=True, tag="finished"):
-    """The task's end. ``update`` is the packed update's file, None after an evaluation."""
-
-    task: str
-    update: str | None = None
-    train: TrainMetrics | None = None
-
-
 class Paused(msgspec.Struct, frozen=True, kw_only=True, tag="paused"):
     """The task is let go of, as asked; the same `Work` goes on after ``step``."""
 
@@ -183,32 +136,10 @@ class TrainedLocal(msgspec.Struct, frozen=True, kw_only=True, tag="trained-local
     tokens_per_second: float  # that a loss is taken on
 
 
-class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
-    """The task could not be done; the worker lives on.
-
-    ``kind`` is one of memory, data, model, difference, adapter, network, other.
-    """
-
-    task: str
-    kind: str
-    message: str
-
-
 class Calibrated(msgspec.Struct, frozen=True, kw_only=True, tag="calibrated"):
     """What was measured."""
 
     measured: Measured
 
 
-Event = (
-    Ready
-    | Calibrated
-    | Fetched
-    | Progress
-    | Counted
-    | Losses
-    | Finished
-    | Paused
-    | TrainedLocal
-    | Failed
-)
+Event = WorkEvent | Ready | Calibrated | Fetched | Paused | TrainedLocal

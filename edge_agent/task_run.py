@@ -9,9 +9,9 @@ import msgspec
 from edge_agent.metering import Limits
 from edge_agent.pausing import Comfort
 from edge_agent.protocol import Finished
-from edge_agent.training.cleaning import Cleaning
 from wire.broker_settings import BrokerSettings
 from wire.messages import Evaluation, Offer, RungPlan
+from wire.work import Cleaning
 
 
 class TaskRun:

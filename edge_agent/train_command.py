@@ -23,9 +23,9 @@ from edge_agent.train_attempt import Attempt, StoppedError, WorkerMemoryError
 from edge_agent.train_report import TrainReport, report_of
 from edge_agent.train_rungs import AUTO, first_line, line_below, why_not_above
 from edge_agent.train_view import Bar, Lines, Said, view_for
-from edge_agent.training.cleaning import Cleaning
 from edge_agent.training.data import SUFFIXES
 from wire.messages import Adversarial, JobKnobs, LocalWork, RungPlan
+from wire.work import Cleaning
 
 #: Exit code of a training that was stopped, as shells have it for Ctrl-C.
 STOPPED = 130

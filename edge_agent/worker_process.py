@@ -2,7 +2,6 @@
 
 import logging
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +9,9 @@ from typing import IO
 
 import msgspec
 
-from edge_agent.limits.victim import offer_to_killer
 from edge_agent.probe.process import forget_peak, peak_bytes, resident_bytes
 from edge_agent.protocol import Command, Event
-from edge_agent.worker_env import worker_environment
+from wire.worker_start import start_worker
 
 log = logging.getLogger(__name__)
 _encoder = msgspec.json.Encoder()
@@ -52,21 +50,12 @@ class WorkerProcess:
         self.task_peak_bytes = 0
         self.resident_bytes = 0
         self._kernel_s_peak = True  # whether the kernel's own peak is the running task's
-        with log_file.open("ab") as errors:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "edge_agent.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env=worker_environment(threads),
-                start_new_session=True,  # Ctrl-C is for the supervisor, who then ends it
-            )
+        self._process = start_worker(threads, log_file)
         assert self._process.stdin is not None  # noqa: S101  (both are pipes: see above)
         assert self._process.stdout is not None  # noqa: S101
         self._stdin: IO[bytes] = self._process.stdin
         self._stdout: IO[bytes] = self._process.stdout
         self.pid = self._process.pid
-        offer_to_killer(self.pid)
         self._reader = threading.Thread(target=self._read, name="worker-reader", daemon=True)
         self._reader.start()
 

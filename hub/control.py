@@ -24,6 +24,7 @@ from hub.errors import ConflictError, HubError, NotFoundError
 from hub.hash_cache import HashCache
 from hub.jobs import JobFile, parse_job
 from hub.models import BaseModel, load_model, target_shapes
+from hub.own_text.checks import check_own_text
 from hub.rounds import events
 from hub.rounds.coordinator import Coordinator
 from hub.rounds.job_run import JobRun, JobSpec
@@ -60,9 +61,12 @@ class LiveHub:
         # On the caller's thread: hashing a large base takes a while.
         base = load_model(file.model.base, self._hashes)
         target_shapes(base.chosen_targets(file.lora.targets), file.lora.rank_pattern)
-        return self._coordinator.call(lambda: self._begin(text, file, base))
+        texts = check_own_text(file.hub)
+        return self._coordinator.call(lambda: self._begin(text, file, base, texts))
 
-    def _begin(self, text: str, file: JobFile, base: BaseModel) -> JobSummary:
+    def _begin(
+        self, text: str, file: JobFile, base: BaseModel, texts: dict[str, str]
+    ) -> JobSummary:
         if file.job in self._coordinator.jobs:
             raise ConflictError(
                 f"there is a job {file.job!r} already; choose another name for this one."
@@ -75,6 +79,7 @@ class LiveHub:
             digest=base.digest,
             seed=seed,
             created_ts=desk.now(),
+            texts=texts,
         )
         self._store.add_job(file.job, spec, desk.now())
         job = JobRun(desk, spec, file, base, JobState())

@@ -14,6 +14,7 @@ from hub.api.control import (
 )
 from hub.fleet.sessions import RESTS, Device
 from hub.rounds.job_run import JobRun
+from hub.rounds.own_round import MEASURED
 from hub.rounds.summary import MemberSummary, RoundSummary, Summary, summary
 from hub.store.database import EventRow
 from wire.messages import RungPlan
@@ -70,6 +71,8 @@ def _round(found: RoundSummary, heldout_loss: float | None) -> Round:
         members=[_member(one) for one in found.members],
         left_out=found.left_out,
         reason=found.reason or None,
+        own_text={key: value for key, value in found.record.items() if key in MEASURED},
+        problem=found.problem or None,
     )
 
 

@@ -159,6 +159,39 @@ class ServerPart(_Part, frozen=True, kw_only=True):
         }
 
 
+class HubPart(_Part, frozen=True, kw_only=True):
+    """Text of the hub's own, and how it trains on it; null: as the devices, or nothing."""
+
+    public_data: Annotated[str, Meta(min_length=1)] | None = None
+    validation: Annotated[str, Meta(min_length=1)] | None = None
+    steps: _Count | None = None
+    batch: _Batch | None = None
+    seq_len: _SeqLen | None = None
+    lr: _LearningRate | None = None
+    rung: Literal["streamed", "checkpointed", "resident"] = "streamed"
+    max_s: _Seconds = 600.0
+
+    @property
+    def given(self) -> bool:
+        """Whether there is any such text."""
+        return self.public_data is not None or self.validation is not None
+
+    def __post_init__(self) -> None:
+        if self.public_data is not None:
+            return
+        for field in msgspec.structs.fields(self):
+            value = getattr(self, field.name)
+            measures = self.validation is not None and field.name not in ("steps", "lr")
+            if value != field.default and not measures:
+                raise ConfigError(
+                    f"hub.{field.name}",
+                    value,
+                    shown(field.default),
+                    message=f"hub.{field.name} is {shown(value)}, which means nothing without "
+                    "text to use it on. Leave it out, or give hub.public_data.",
+                )
+
+
 class JobFile(_Part, frozen=True, kw_only=True):
     """One adapter to be trained. Every key but ``job`` and ``model.base`` has a default."""
 
@@ -175,6 +208,7 @@ class JobFile(_Part, frozen=True, kw_only=True):
     deadline_s: Literal["auto"] | _Seconds = "auto"
     local: LocalPart = LocalPart()
     codec: str = "auto"
+    hub: HubPart = HubPart()
     seed: Annotated[int, Meta(ge=0, le=2**32 - 1)] | None = None  # null: drawn at submission
 
     def __post_init__(self) -> None:
@@ -194,6 +228,8 @@ class JobFile(_Part, frozen=True, kw_only=True):
                 message=f"rule is {self.rule!r}; with method prompt there are no LoRA factors to "
                 "combine, and prompts are averaged. Leave rule out, or use method lora.",
             )
+        if self.method == "prompt" and self.hub.rung != "streamed":
+            raise ConfigError("hub.rung", self.hub.rung, "streamed, with method prompt")
         self._check_strategy()
 
     def chosen_strategy(self) -> Strategy:

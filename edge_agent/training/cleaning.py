@@ -5,9 +5,8 @@ import re
 from itertools import islice
 from typing import Literal, NamedTuple
 
-import msgspec
-
 from edge_agent.training.duplicates import Duplicates, normalised
+from wire.work import Cleaning
 
 #: Why a text is left out: as fields of `wire.messages.DataSummary`.
 Fault = Literal["skipped", "garbled", "too_short", "duplicates", "near_duplicates"]
@@ -15,20 +14,6 @@ Fault = Literal["skipped", "garbled", "too_short", "duplicates", "near_duplicate
 #: What stands where characters were lost: Unicode's mark for that, control characters but for tabs
 #: and ends of lines and pages, halves of characters, and what is none.
 _GARBLED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd-\uffff\ud800-\udfff]")
-
-
-class Cleaning(msgspec.Struct, frozen=True, kw_only=True):
-    """What is done to a device's text.
-
-    Attributes:
-        redact: whether e-mail addresses, phone and card numbers are replaced by a word.
-        near_duplicates: whether plain texts go that are nearly the same as one before.
-        min_letters: a text with fewer letters and digits is too short.
-    """
-
-    redact: bool = False
-    near_duplicates: bool = False
-    min_letters: int = 1
 
 
 #: Duplicates and garbled text go, everything else stays as it is.

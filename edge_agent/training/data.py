@@ -16,12 +16,13 @@ from typing import BinaryIO, Literal, NamedTuple
 import msgspec
 
 from edge_agent.errors import DataError
-from edge_agent.training.cleaning import USUAL, Cleaner, Cleaning, Fault, digest_of
+from edge_agent.training.cleaning import USUAL, Cleaner, Fault, digest_of
 from edge_agent.training.duplicates import normalised
 from edge_agent.training.redaction import Redactor
 from wire.messages import DataSummary
+from wire.work import Cleaning
 
-Part = Literal["train", "held_out"]
+Part = Literal["train", "held_out", "all"]
 
 SUFFIXES = (".jsonl", ".txt")
 PASSAGE_CHARACTERS = 1000
@@ -127,13 +128,13 @@ def draw(
 
     Args:
         paths: as for `read`.
-        part: which side of the split.
+        part: which side of the split, or both.
         characters: how much text suffices; the last example may go beyond it.
         seed: another one gives another choice.
         cleaning: what is left out.
 
     Returns:
-        At least one example for ``train``; for ``held_out`` maybe none.
+        At least one example for ``train`` and ``all``; for ``held_out`` maybe none.
 
     Raises:
         DataError: a path can't be used, or there is nothing to train on.
@@ -141,7 +142,7 @@ def draw(
     kept: list[tuple[int, int, Example]] = []  # heap, the largest key first
     size, tally = 0, _Tally()
     for order, (example, digest) in enumerate(_cleaned(paths, cleaning, tally)):
-        if _in_tenth(digest) != (part == "held_out"):
+        if part != "all" and _in_tenth(digest) != (part == "held_out"):
             continue
         key = hashlib.sha256(seed.to_bytes(8, "big", signed=True) + digest).digest()
         heapq.heappush(kept, (-int.from_bytes(key, "big"), order, example))

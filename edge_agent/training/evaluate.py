@@ -31,6 +31,8 @@ def evaluate(
     variants: Sequence[str],
     batch: int,
     on_variant: Callable[[int], None],
+    *,
+    tokens: int = MAX_TOKENS,
 ) -> list[Evaluation]:
     """Return the mean loss per token of each variant, all over the same tokens.
 
@@ -42,11 +44,12 @@ def evaluate(
         variants: of `VARIANTS`.
         batch: rows at a time, at most `MAX_ROWS` are taken.
         on_variant: told how many variants are done.
+        tokens: after so many predicted ones no more rows are taken.
 
     Raises:
         AdapterError: an unknown variant.
     """
-    chosen = capped(rows)
+    chosen = capped(rows, tokens)
     found: list[Evaluation] = []
     for variant in variants if chosen else ():
         loss = _loss(placed, chosen, variant, min(batch, MAX_ROWS))

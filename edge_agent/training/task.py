@@ -3,6 +3,7 @@
 import gc
 import hashlib
 import logging
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -20,9 +21,9 @@ from edge_agent.training.bases import kind_of, open_base
 from edge_agent.training.checkpoint import Checkpoint
 from edge_agent.training.contract import Base, Placed, Trained
 from edge_agent.training.control import Control
-from edge_agent.training.drawn import held_out_rows, training_rows
+from edge_agent.training.drawn import all_rows, held_out_rows, training_rows
 from edge_agent.training.errors import PausedError
-from edge_agent.training.evaluate import evaluate
+from edge_agent.training.evaluate import MAX_TOKENS, evaluate
 from edge_agent.training.feedback import ErrorFeedback
 from edge_agent.training.following import follow_all
 from edge_agent.training.heap import trim_heap
@@ -108,16 +109,17 @@ class Tasks:
         return self._base
 
     def _rows(self, work: Work, base: Base, *, trains: bool) -> tuple[list[Row], list[Row]]:
-        """Return the held-out rows and those to train on; the vocabulary is then let go."""
+        """Return the rows to measure on and those to train on; the vocabulary is then let go."""
         encoder, cleaning = base.encoder, work.cleaning
         held_out: list[Row] = []
         if work.variants:
-            held_out = held_out_rows(encoder, work.data, work.seq_len, cleaning)
+            measured = held_out_rows if work.hold_out else all_rows
+            held_out = measured(encoder, work.data, work.seq_len, cleaning)
         if work.variants and not held_out and not trains:
             raise DataError("no example is in the held-out tenth. Add more text.")
         drawn: list[Row] = []
         if work.work and trains:
-            drawn = training_rows(encoder, work.data, work.work, cleaning)
+            drawn = training_rows(encoder, work.data, work.work, cleaning, hold_out=work.hold_out)
         encoder.release()
         return held_out, drawn
 
@@ -131,7 +133,8 @@ class Tasks:
                 raise PausedError(0)
 
         on_variant(0)
-        losses = evaluate(placed, rows, work.variants, work.batch, on_variant)
+        most = MAX_TOKENS if work.hold_out else sys.maxsize
+        losses = evaluate(placed, rows, work.variants, work.batch, on_variant, tokens=most)
         if part:
             losses = [
                 one if one.variant == "base" else msgspec.structs.replace(one, rank=part)

@@ -67,6 +67,8 @@ class Round(_Document, frozen=True, kw_only=True):
     members: list[Member] = []
     left_out: dict[str, str] = {}  # device -> why it is no member
     reason: str | None = None
+    own_text: dict[str, float] = {}  # what the hub measured on its own text; docs/job-file.md
+    problem: str | None = None  # why it did not
 
 
 class JobDetail(_Document, frozen=True, kw_only=True):

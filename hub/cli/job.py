@@ -30,11 +30,11 @@ def submit(
     """Start a job. With --wait, exit 1 if it fails or is cancelled."""
     from hub.cli.client import HubClient
     from hub.cli.follow import follow
-    from hub.cli.local_base import with_local_base
+    from hub.cli.local_paths import with_local_paths
 
     with HubClient(hub) as client:
         text, folder = _job_text(file)
-        summary = client.submit(with_local_base(text, folder))
+        summary = client.submit(with_local_paths(text, folder))
         if not as_json:
             print_line(f"{summary.job}: submitted, {summary.rounds} rounds on {summary.base}.")
         if not wait:
@@ -137,9 +137,11 @@ def _print_job(detail: "JobDetail", number: int | None) -> None:
         return
     print_table(
         "rounds",
-        ["round", "phase", "held-out loss", "updates", "reason"],
+        ["round", "phase", "held-out loss", "validation", "updates", "reason"],
         (_round_row(entry) for entry in detail.rounds),
     )
+    for line in _own_text_lines(chosen):
+        print_line(line)
     print_table(
         f"devices of round {chosen.round}",
         ["device", "role", "rung", "rank", "steps", "codec", "state", "loss", "up", "reason"],
@@ -160,11 +162,28 @@ def _print_job(detail: "JobDetail", number: int | None) -> None:
         )
 
 
+def _own_text_lines(entry: "Round") -> list[str]:
+    """Return what the hub did with its own text in a round, in words."""
+    found, lines = entry.own_text, []
+    if "public_tokens" in found:
+        lines.append(
+            f"round {entry.round} on the hub's public text: training loss "
+            f"{loss(found['public_loss_first'])} to {loss(found['public_loss_last'])}, "
+            f"{found['public_tokens']:.0f} tokens in {found['public_s']:.1f} s"
+        )
+    if "validation_base_loss" in found:
+        lines.append(f"untuned loss on the hub's text: {loss(found['validation_base_loss'])}")
+    if entry.problem:
+        lines.append(f"round {entry.round} went on without: {entry.problem}")
+    return lines
+
+
 def _round_row(entry: "Round") -> tuple[object, ...]:
     return (
         entry.round,
         entry.phase,
         loss(entry.heldout_loss),
+        loss(entry.own_text.get("validation_loss")),
         updates(entry.members),
         entry.reason,
     )

@@ -134,6 +134,10 @@ class Adapters:
             files[f"{part.name}-{part.slice}"] = self._path(sent)
         return files
 
+    def wholes(self, sha256: str) -> dict[str, Path]:
+        """Return the files of a version's parts, each as a whole, by their sha256."""
+        return {part.sha256: self._path(part.sha256) for part in self.manifest(sha256).parts}
+
     def blobs(self, sha256: str) -> set[str]:
         """Return the digests of all blobs of a version, with those of a way to it.
 

@@ -1,7 +1,15 @@
-"""What a job's rule asks of one member of a round."""
+"""What a job asks of whoever trains in a round."""
+
+from typing import TYPE_CHECKING
 
 from hub.aggregation.contract import ProductRule
+from hub.jobs import AdversarialPart
+from wire.messages import Adversarial, LocalWork
+from wire.messages.plan import Role
 from wire.trained_factors import Trains
+
+if TYPE_CHECKING:
+    from hub.rounds.job_run import JobRun
 
 #: The rung on which a device trains cores, whatever the others do.
 CORE_RUNG = "core"
@@ -10,3 +18,41 @@ CORE_RUNG = "core"
 def trains_of(rule: ProductRule, rung: str, round_: int) -> Trains:
     """Return what a device on a rung trains in a round, counted from 1."""
     return "core" if rung == CORE_RUNG else rule.trains(round_)
+
+
+def local_work(
+    run: "JobRun", role: Role, rung: str, round_: int, *, steps: int, batch: int, seq_len: int
+) -> LocalWork:
+    """Return one training of a job as its file and its rule say.
+
+    Args:
+        run: the job.
+        role: what is trained.
+        rung: on which it is trained.
+        round_: counted from 1.
+        steps: of the optimiser.
+        batch: sequences in a step.
+        seq_len: the longest, in tokens.
+    """
+    local, lora = run.file.local, role == "lora"
+    return LocalWork(
+        steps=steps,
+        batch=batch,
+        seq_len=seq_len,
+        optimizer=local.optimizer,
+        lr=run.lr(role),
+        seed=run.spec.seed * 1_000_003 + round_,
+        momentum=local.momentum,
+        weight_decay=local.weight_decay,
+        schedule=local.schedule,
+        warmup_steps=local.warmup_steps,
+        clip=local.clip,
+        accumulate=local.accumulate,
+        adversarial=_adversarial(local.adversarial),
+        trains=trains_of(run.rule, rung, round_) if lora else "both",
+        rest=run.rule.rest if lora else "frozen",
+    )
+
+
+def _adversarial(part: AdversarialPart | None) -> Adversarial | None:
+    return None if part is None else Adversarial(kind=part.kind, epsilon=part.epsilon)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
 from hub.aggregation.combine import combine
@@ -12,6 +13,7 @@ from hub.rounds.actions import Combine
 from hub.rounds.adapters import Adapters
 from hub.rounds.asked import trains_of
 from hub.rounds.controls import Controls, advance
+from hub.rounds.own_round import OwnRound
 from hub.rounds.server_state import read_state
 from hub.rounds.server_steps import ServerSteps
 from hub.rounds.state import Update
@@ -35,6 +37,7 @@ def combine_round(
     strategy: Strategy,
     trained: Callable[[Update, int], Trained],
     codec: str,
+    own: OwnRound | None = None,
 ) -> events.Combined:
     """Combine, take the strategy's step, pack and store; return what goes into the log.
 
@@ -44,9 +47,11 @@ def combine_round(
         strategy: how much each update weighs, and what becomes of the mean.
         trained: what the strategy is told of an update that is combined in a round.
         codec: of the job file.
+        own: the hub's own text, if there is any; it is closed in the end.
 
     Raises:
         SpoiledUpdateError: a blob or the adapter that it started from is gone.
+        StoppedError: the hub's own work was stopped.
         AggregationError, MalformedError: the updates can't be combined.
     """
     start = adapters.load(action.start)
@@ -85,15 +90,23 @@ def combine_round(
     basis, mean = product.basis(action.round), factor_rule("mean")
     mixed = any(u.role == "lora" and u.rank < start.manifest.rank for u in action.updates)
     steps = ServerSteps(blobs, strategy.server, basis, fixed=keeps_basis(product))
-    with (
-        combine(start, contributions, product, mean, action.round) as combined,
-        steps.step(start, combined, shares, action.state, controls) as stepped,
-    ):
-        manifest = adapters.advance(
-            action.start, start, stepped.combined, action.round, codec, mixed=mixed
-        )
+    with ExitStack() as stack:
+        combined = stack.enter_context(combine(start, contributions, product, mean, action.round))
+        stepped = stack.enter_context(steps.step(start, combined, shares, action.state, controls))
+        new = stepped.combined
+        if own is not None:
+            stack.callback(own.close)
+            new = stack.enter_context(own.with_public_text(action, start, new, product))
+        manifest = adapters.advance(action.start, start, new, action.round, codec, mixed=mixed)
+        if own is not None:
+            own.validate(action.round, manifest)
+            record |= own.record
     return events.Combined(
-        round=action.round, manifest=manifest, record=record, state=stepped.state
+        round=action.round,
+        manifest=manifest,
+        record=record,
+        state=stepped.state,
+        problem=" ".join(own.problems) if own is not None else "",
     )
 
 

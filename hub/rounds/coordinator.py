@@ -189,6 +189,8 @@ class Coordinator:
         finally:
             self._say_online(False)
             self.link.stop()
+            for job in self.jobs.values():
+                job.stop_work()
             self.desk.close()
 
     def _on_event(self, event: object) -> None:

@@ -61,15 +61,22 @@ class Desk:
         self._inbox = inbox
         # One thread: combining and checking read the same blobs, and memory counts once.
         self._pool = ThreadPoolExecutor(1, "combine")
+        # What takes minutes has another, so that nobody's update waits for it to be checked.
+        self._long = ThreadPoolExecutor(1, "own-text")
 
     def now(self) -> float:
         """Return Unix time, in seconds: what events are logged with."""
         return time.time()
 
-    def background(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
-        """Run something slow on the other thread, and ``then`` on ours.
+    def background(
+        self, work: Callable[[], Any], then: Callable[[Any], None], *, takes_long: bool = False
+    ) -> None:
+        """Run something slow on another thread, and ``then`` on ours.
 
-        ``then`` gets the result, or the exception.
+        Args:
+            work: what is slow; of all that ``takes_long``, one runs at a time, too.
+            then: gets the result, or the exception.
+            takes_long: minutes rather than seconds.
         """
 
         def done(future: "Future[Any]") -> None:
@@ -78,7 +85,8 @@ class Desk:
             outcome = future.exception() or future.result()
             self._inbox.put(Call(lambda: then(outcome)))
 
-        self._pool.submit(work).add_done_callback(done)
+        pool = self._long if takes_long else self._pool
+        pool.submit(work).add_done_callback(done)
 
     def command(self, device: str, command: Message, *, expiry_s: int | None = None) -> bool:
         """Tell one device something.
@@ -92,5 +100,6 @@ class Desk:
         return self.link.publish(topic, encode(command), command.QOS, expiry_s=expiry_s)
 
     def close(self) -> None:
-        """Let the other thread finish what it began."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Let the other threads finish what they began."""
+        for pool in (self._pool, self._long):
+            pool.shutdown(wait=True, cancel_futures=True)

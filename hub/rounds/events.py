@@ -126,6 +126,7 @@ class Combined(_Event, frozen=True, kw_only=True):
     manifest: str  # sha256
     record: dict[str, float] = {}  # what the combination measured
     state: str | None = None  # sha256 of what the strategy keeps with the adapter
+    problem: str = ""  # why the hub's own text is not in it, or was not measured
 
 
 class CombineFailed(_Event, frozen=True, kw_only=True):

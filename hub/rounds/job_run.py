@@ -6,6 +6,7 @@ wanted again.
 
 import errno
 import logging
+from collections.abc import Set
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from hub.rounds.combining import combine_round
 from hub.rounds.desk import Desk
 from hub.rounds.offering import Offering
 from hub.rounds.opening import Opening
+from hub.rounds.own_round import OwnRound
+from hub.rounds.own_text import own_round
 from hub.rounds.queries import needed_adapters, needed_states, needed_updates
 from hub.rounds.results import Results
 from hub.rounds.round import apply
@@ -46,6 +49,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     seed: int
     created_ts: float
+    texts: dict[str, str] = {}  # the hub's own, absolute paths by their key under ``hub``
 
 
 class JobRun:
@@ -66,6 +70,7 @@ class JobRun:
         self.base = base
         self.state = state
         self._combining: actions.Combine | None = None
+        self._own: OwnRound | None = None  # the hub's own text in the round that is combined
         self._combine_at = 0.0  # not before
         self._ended = False  # and written down as such
         self._known_over = self.over  # when this process began: that was said before
@@ -227,6 +232,7 @@ class JobRun:
         if self._combining == action or self.desk.now() < self._combine_at:
             return
         self._combining = action
+        self._own = own_round(self, action.round)
         work = partial(
             combine_round,
             self.desk.blobs,
@@ -236,10 +242,17 @@ class JobRun:
             strategy=self.strategy,
             trained=self.trained,
             codec=self.file.codec,
+            own=self._own,
         )
 
         def then(outcome: Any) -> None:
             self._combining = None
+            drafts = self._own.held if self._own is not None else frozenset[str]()
+            self._own = None
+            settled(outcome)
+            self._forget(drafts)
+
+        def settled(outcome: Any) -> None:
             if self.over:
                 return
             if _may_pass(outcome):
@@ -261,7 +274,7 @@ class JobRun:
                 self.record(outcome)
             self.drive()
 
-        self.desk.background(work, then)
+        self.desk.background(work, then, takes_long=self._own is not None)
 
     def _publish(self, action: actions.Publish) -> None:
         if not self.desk.link.connected:
@@ -270,7 +283,11 @@ class JobRun:
         self.broadcast(action.manifest)
         updates = needed_updates(self.state)
         self.record(events.Published(round=action.round))
-        for sha256 in updates - self.desk.needed_blobs():
+        self._forget(updates)
+
+    def _forget(self, blobs: Set[str]) -> None:
+        """Delete those blobs that no job needs any more."""
+        for sha256 in blobs - self.desk.needed_blobs() if blobs else ():
             self.desk.blobs.delete(sha256)
 
     def _export(self, manifest: str) -> None:
@@ -290,11 +307,17 @@ class JobRun:
                 live |= self.desk.adapters.blobs(version)
         for kept in needed_states(self.state):
             live |= state_blobs(self.desk.blobs, kept)
-        return live
+        return live | self._own.held if self._own is not None else live
+
+    def stop_work(self) -> None:
+        """End what the hub does on its own text, if it does; safe to call at any time."""
+        if self._own is not None:
+            self._own.stop()
 
     def _end(self, action: actions.EndJob) -> None:
         if not self._ended:
             self._ended = True
+            self.stop_work()
             if not self._known_over:
                 log.info("job %s is %s. %s", self.name, action.phase, action.reason)
             self.desk.store.status(self.name, action.phase)

@@ -4,19 +4,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from hub.jobs import AdversarialPart
 from hub.rounds import actions
-from hub.rounds.asked import trains_of
+from hub.rounds.asked import local_work
 from hub.rounds.desk import Desk
 from hub.rounds.queries import last_accepted
 from hub.rounds.server_state import read_state
 from hub.scheduling.contract import Member
 from wire.codecs import by_name
 from wire.messages import (
-    Adversarial,
     BlobRef,
     Cancel,
-    LocalWork,
     Offer,
     RoundAnnounce,
     RoundPhase,
@@ -32,10 +29,6 @@ LAST_RESEND_S = 60.0
 #: A retained document has at most 8 KiB; the whole reason is in the round's record.
 MAX_REASON = 1000
 _LAST = ("done", "failed", "cancelled")
-
-
-def _adversarial(part: AdversarialPart | None) -> Adversarial | None:
-    return None if part is None else Adversarial(kind=part.kind, epsilon=part.epsilon)
 
 
 class Offering:
@@ -130,28 +123,21 @@ class Offering:
         if reference is None:
             return
         self._offered[member.device] = (task + device.session, now + pause, pause)
-        training, lora, rule = member.kind == "train", member.role == "lora", self._run.rule
-        local = self._run.file.local
+        training = member.kind == "train"
         common, own = self._controls(action.state, member.device) if training else (None, None)
-        work = LocalWork(
-            steps=member.steps,
-            batch=member.batch,
-            seq_len=member.seq_len,
-            optimizer=local.optimizer,
-            lr=self._run.lr(member.role),
-            seed=self._run.spec.seed * 1_000_003 + action.round,
-            momentum=local.momentum,
-            weight_decay=local.weight_decay,
-            schedule=local.schedule,
-            warmup_steps=local.warmup_steps,
-            clip=local.clip,
-            accumulate=local.accumulate,
-            adversarial=_adversarial(local.adversarial),
+        work = msgspec.structs.replace(
+            local_work(
+                self._run,
+                member.role,
+                member.rung,
+                action.round,
+                steps=member.steps,
+                batch=member.batch,
+                seq_len=member.seq_len,
+            ),
             proximal_mu=self._run.strategy.local.proximal_mu,
             control=common,
             own_control=own,
-            trains=trains_of(rule, member.rung, action.round) if lora else "both",
-            rest=rule.rest if lora else "frozen",
         )
         self._run.desk.command(
             member.device,

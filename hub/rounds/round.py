@@ -193,7 +193,12 @@ def _on_combined(state: JobState, event: ev.Combined) -> JobState:
     if record.round != event.round or record.phase != "aggregating" or record.combined:
         return state
     return state.with_record(
-        record.change(combined=event.manifest, record=event.record, combined_state=event.state)
+        record.change(
+            combined=event.manifest,
+            record=event.record,
+            combined_state=event.state,
+            problem=event.problem,
+        )
     )
 
 

@@ -85,6 +85,7 @@ class RoundRecord(msgspec.Struct, frozen=True, kw_only=True):
     combined: str | None = None  # sha256 of the new adapter's manifest
     combined_state: str | None = None  # and of what the strategy keeps with that
     record: dict[str, float] = {}
+    problem: str = ""  # with the hub's own text
     published_at: float | None = None
     reason: str = ""  # why it failed
 

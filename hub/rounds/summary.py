@@ -55,6 +55,7 @@ class RoundSummary(msgspec.Struct, frozen=True, kw_only=True):
     update_bytes: int
     heldout_loss: float | None  # of the adapter that the round published
     record: dict[str, float]
+    problem: str = ""  # with the hub's own text
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,6 +126,7 @@ def _round(state: JobState, record: RoundRecord) -> RoundSummary:
         ),
         heldout_loss=weighted_mean(adapter_losses(state, record.round).values()),
         record=dict(record.record),
+        problem=record.problem,
     )
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from edge_agent.gather import Gathered
 from edge_agent.task_run import TaskRun
 from edge_agent.task_work import work_of
-from edge_agent.training.cleaning import Cleaning
 from wire.messages import AdapterRef, LocalWork, Offer, RungPlan
+from wire.work import Cleaning
 
 CLEANING = Cleaning(redact=True, min_letters=3)
 

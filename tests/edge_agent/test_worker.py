@@ -26,11 +26,11 @@ from edge_agent.protocol import (
     Work,
 )
 from edge_agent.training.reproject import difference, reproject
-from edge_agent.worker_env import worker_environment
 from wire.codecs import by_name
 from wire.messages import LocalWork
 from wire.tensors import PackedFile
 from wire.trained_factors import update_shapes
+from wire.worker_start import worker_environment
 
 ROOT = Path(__file__).parents[2]
 MARKER = "ZQXJ"  # stands in every line of the private text

@@ -239,3 +239,27 @@ def test_a_file_past_the_cap_or_not_text_or_missing_is_refused(tmp_path: Path) -
         read_text(tmp_path / "none.yaml")
     with pytest.raises(ConfigError, match="not UTF-8"):
         decode_text(b"job: \xff", "job.yaml")
+
+
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [
+        ("{steps: 4}", "hub.steps"),
+        ("{validation: v.txt, lr: 0.1}", "hub.lr"),
+        ("{rung: resident}", "hub.rung"),
+        ("{max_s: 5}", "hub.max_s"),
+    ],
+)
+def test_a_key_of_the_hubs_text_without_a_text_is_refused(part: str, key: str) -> None:
+    with pytest.raises(ConfigError, match="means nothing without text") as caught:
+        parse_job(f"job: a\nmodel: {{base: b}}\nhub: {part}\n")
+    assert caught.value.path == key
+
+
+def test_the_hubs_text_needs_no_other_key() -> None:
+    file = parse_job("job: a\nmodel: {base: b}\nhub: {validation: v.txt, batch: 2}\n")
+    assert (file.hub.public_data, file.hub.validation, file.hub.batch) == (None, "v.txt", 2)
+    with pytest.raises(ConfigError, match="streamed, with method prompt"):
+        parse_job(
+            "job: a\nmodel: {base: b}\nmethod: prompt\nhub: {public_data: p, rung: resident}\n"
+        )

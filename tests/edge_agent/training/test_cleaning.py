@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from edge_agent.training.cleaning import USUAL, Cleaner, Cleaning
+from edge_agent.training.cleaning import USUAL, Cleaner
 from edge_agent.training.data import Example, count, draw, is_held_out
 from wire.messages import DataSummary
+from wire.work import Cleaning
 
 
 def faults(*texts, **settings):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.training.data import Example, is_held_out
-from edge_agent.training.drawn import held_out_rows, training_rows
+from edge_agent.training.drawn import all_rows, held_out_rows, training_rows
 from edge_agent.training.tokenizer import load_tokenizer
 from edge_agent.training.tokens import Encoder, Row
 from wire.messages import LocalWork
@@ -55,6 +55,22 @@ def test_training_and_held_out_rows_have_no_text_in_common(
     assert held_out
     assert not trained & HELD_OUT
     assert held_out <= HELD_OUT
+
+
+def test_a_text_that_nothing_is_held_out_of_is_used_whole(
+    encoder: Encoder, texts: list[str]
+) -> None:
+    assert HELD_OUT
+    # Rows cut a text here and there, at other places in another order.
+    trained = found(training_rows(encoder, texts, work(1000), hold_out=False))
+    measured = found(all_rows(encoder, texts, 24))
+    assert trained & HELD_OUT
+    assert trained - HELD_OUT
+    assert measured & HELD_OUT
+    assert measured - HELD_OUT
+    rows = all_rows(encoder, texts, 24)
+    assert sum(len(row.ids) for row in rows) == sum(len(text) + 1 for text in TEXTS)
+    assert rows == all_rows(encoder, texts, 24), "losses of two rounds can be compared"
 
 
 def test_a_task_draws_about_as_much_as_it_needs(encoder: Encoder, texts: list[str]) -> None:

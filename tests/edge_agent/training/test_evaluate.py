@@ -1,6 +1,7 @@
 """Held-out losses of the three variants, over the same tokens."""
 
 import math
+import sys
 
 import pytest
 import torch
@@ -90,3 +91,13 @@ def test_the_text_is_capped_at_the_row_that_completes_the_cap(base):
     rows = base.encoder.rows([Example(None, "x" * 400)], 20)  # rows of 19 predicted tokens
     assert len(capped(rows, 50)) == math.ceil(50 / 19)
     assert capped(rows, 10**6) == rows
+
+
+def test_a_loss_is_taken_on_as_many_tokens_as_asked_for(placed, base):
+    rows = base.encoder.rows([Example(None, "x" * 400)], 20)  # rows of 19 predicted tokens
+    few, all_ = (
+        evaluate(placed, rows, ["base"], 4, lambda _: None, tokens=tokens)[0].tokens
+        for tokens in (50, sys.maxsize)
+    )
+    assert few == 3 * 19
+    assert all_ == sum(row.targets for row in rows)

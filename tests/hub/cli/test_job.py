@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from hub.api.control import Round
+from hub.cli.job import _own_text_lines
 from tests.hub.api.served import JOB, REASON, MemoryHub
 from tests.hub.cli.conftest import Run
 
@@ -113,3 +115,19 @@ def test_an_unknown_job_exits_1(run: Run, hub: MemoryHub, verb: str) -> None:
 @pytest.mark.parametrize("name", ["..", "a/b", ""])
 def test_a_name_that_is_no_name_exits_2(run: Run, hub: MemoryHub, name: str) -> None:
     assert run("job", "show", name).code == 2
+
+
+def test_what_the_hub_did_with_its_own_text_is_said_in_words() -> None:
+    own = {
+        "public_loss_first": 2.5, "public_loss_last": 2.25, "public_tokens": 512.0,
+        "public_s": 3.04, "validation_loss": 2.0, "validation_base_loss": 2.75,
+    }  # fmt: skip
+    assert _own_text_lines(Round(round=1, phase="published", own_text=own)) == [
+        "round 1 on the hub's public text: training loss 2.5000 to 2.2500, 512 tokens in 3.0 s",
+        "untuned loss on the hub's text: 2.7500",
+    ]
+    failed = Round(round=2, phase="published", problem="hub.public_data: it took too long.")
+    assert _own_text_lines(failed) == [
+        "round 2 went on without: hub.public_data: it took too long."
+    ]
+    assert _own_text_lines(Round(round=3, phase="published")) == []

@@ -22,12 +22,13 @@ class Run(SimpleNamespace):
             now=lambda: self.clock,
             blobs=None,
             adapters=None,
-            background=lambda _work, then: self.begun.append(then),
+            background=lambda _work, then, **_: self.begun.append(then),
         )
         super().__init__(
             name="j", over=False, desk=desk, strategy=None, trained=None, _combining=None,
             _combine_at=0.0, record=self.recorded.append, drive=lambda: None,
-            file=SimpleNamespace(rule="stack_svd", codec="auto"),
+            file=SimpleNamespace(rule="stack_svd", codec="auto"), _own=None,
+            spec=SimpleNamespace(texts={}), _forget=lambda blobs: None,
         )  # fmt: skip
 
     def combine(self) -> None:
@@ -66,7 +67,7 @@ def test_an_end_is_said_once_whatever_restarts_come_after_it(
 ) -> None:
     written: list[tuple[str, str]] = []
     run: Any = SimpleNamespace(
-        name="j", _ended=False, _known_over=known,
+        name="j", _ended=False, _known_over=known, stop_work=lambda: None,
         desk=SimpleNamespace(store=SimpleNamespace(status=lambda *what: written.append(what))),
     )  # fmt: skip
     end = EndJob(phase="done", reason="all rounds")

@@ -44,6 +44,17 @@ def test_the_summary_tells_who_did_what_and_what_it_brought(play: Start) -> None
     msgspec.json.encode(found)
 
 
+def test_what_became_of_the_hubs_own_text_is_told_by_round(play: Start) -> None:
+    job = play()
+    job.open("a", at=0)
+    job.update("a", at=1)
+    measured = {"validation_loss": 2.0, "weight.a": 1.0}
+    problem = "hub.public_data: its worker was ended by signal 9."
+    job.send(events.Combined(round=1, manifest="m", record=measured, problem=problem))
+    (only,) = summary(job.state).rounds
+    assert (only.record, only.problem) == (measured, problem)
+
+
 def test_a_disconnected_member_shows_as_lost(play: Start) -> None:
     job = play()
     job.open("a", "b", at=0)

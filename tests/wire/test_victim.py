@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.limits.victim import offer_to_killer
+from wire.victim import offer_to_killer
 
 
 @pytest.mark.skipif(not Path("/proc/self/oom_score_adj").exists(), reason="no such kernel")

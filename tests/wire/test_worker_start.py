@@ -1,10 +1,10 @@
-"""The worker's environment, and that the supervisor's side of it is light."""
+"""The environment that a worker is started in."""
 
 import subprocess
 import sys
 from pathlib import Path
 
-from edge_agent.worker_env import worker_environment
+from wire.worker_start import worker_environment
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,14 +57,3 @@ def test_texts_of_many_lengths_leave_no_kernels_behind():
         cwd=ROOT, env=worker_environment(1), capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert int(done.stdout) < 30_000_000
-
-
-def test_what_the_supervisor_imports_brings_no_torch_and_no_numpy():
-    modules = ["planner", "worker_env", "training.data", "fetch", "worker", "protocol"]
-    code = "import sys\n" + "".join(f"import edge_agent.{name}\n" for name in modules)
-    code += "heavy = {'torch', 'numpy', 'safetensors', 'transformers'} & set(sys.modules)\n"
-    code += "sys.exit(str(heavy) if heavy else 0)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr

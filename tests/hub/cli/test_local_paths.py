@@ -2,14 +2,14 @@ from pathlib import Path
 
 import pytest
 
-from hub.cli.local_base import with_local_base
+from hub.cli.local_paths import with_local_paths
 from hub.jobs import parse_job
 
 
 def test_a_base_beside_the_job_file_becomes_absolute_and_comments_stay(tmp_path: Path) -> None:
     (tmp_path / "my base").mkdir()
     text = "job: x  # first\nmodel: {base: ./my base}  # second\n"
-    changed = with_local_base(text, tmp_path)
+    changed = with_local_paths(text, tmp_path)
     assert "# first" in changed
     assert "# second" in changed
     assert parse_job(changed).model.base == str(tmp_path / "my base")
@@ -18,4 +18,13 @@ def test_a_base_beside_the_job_file_becomes_absolute_and_comments_stay(tmp_path:
 @pytest.mark.parametrize("base", ["acme/small-model", "./elsewhere", "''"])
 def test_a_base_that_is_not_beside_the_job_file_stays(tmp_path: Path, base: str) -> None:
     text = f"job: x\nmodel: {{base: {base}}}\n"
-    assert with_local_base(text, tmp_path) == text
+    assert with_local_paths(text, tmp_path) == text
+
+
+def test_the_hubs_own_text_beside_the_job_file_becomes_absolute(tmp_path: Path) -> None:
+    (tmp_path / "public.txt").touch()
+    text = "job: x\nmodel: {base: b}\nhub:\n  public_data: public.txt # it\n  validation: v.txt\n"
+    changed = with_local_paths(text, tmp_path)
+    part = parse_job(changed).hub
+    assert (part.public_data, part.validation) == (str(tmp_path / "public.txt"), "v.txt")
+    assert "# it" in changed

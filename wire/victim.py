@@ -3,7 +3,7 @@
 from contextlib import suppress
 from pathlib import Path
 
-#: Of -1000 to 1000 (proc_pid_oom_score_adj(5)): before the supervisor and before what the
+#: Of -1000 to 1000 (proc_pid_oom_score_adj(5)): before its parent and before what the
 #: device's user runs.
 _SCORE = 800
 

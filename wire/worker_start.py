@@ -1,6 +1,11 @@
-"""The environment that a worker is started in: few threads, predictable memory, no network."""
+"""How a worker is started: few threads, predictable memory, no network."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
+
+from wire.victim import offer_to_killer
 
 #: glibc raises this threshold as it goes, and then keeps freed activations in a heap that
 #: fragments: a training step that holds 166 MB peaked at 411 MB [measured, glibc 2.36]. Fixed, a
@@ -42,3 +47,25 @@ def worker_environment(threads: int) -> dict[str, str]:
     if threads:
         settings["OMP_NUM_THREADS"] = str(threads)
     return {**os.environ, **settings}
+
+
+def start_worker(threads: int, log_file: Path) -> "subprocess.Popen[bytes]":
+    """Start a worker, which takes commands on its standard input and answers on its output.
+
+    It ends by itself when its input does, however its parent came to its end.
+
+    Args:
+        threads: for arithmetic; 0 for one on each core.
+        log_file: is appended to.
+    """
+    with log_file.open("ab") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "edge_agent.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=worker_environment(threads),
+            start_new_session=True,  # Ctrl-C is for its parent, who then ends it
+        )
+    offer_to_killer(process.pid)
+    return process
