@@ -164,7 +164,7 @@ class JobFile(_Part, frozen=True, kw_only=True):
 
     job: str
     model: ModelPart
-    method: Literal["lora", "prompt", "lora+prompt"] = "lora"
+    method: Literal["lora", "prompt", "lora+prompt", "full"] = "lora"
     lora: LoraPart = LoraPart()
     prompt: PromptPart = PromptPart()
     strategy: str = "fedavg"
@@ -186,15 +186,20 @@ class JobFile(_Part, frozen=True, kw_only=True):
         _one_of("strategy", self.strategy, strategies())
         _one_of("rule", self.rule, product_rules())
         _one_of("codec", self.codec, ["auto", *CODEC_NAMES])
-        if self.method == "prompt" and self.rule != _RULE:
+        if "lora" not in self.method and self.rule != _RULE:
             raise ConfigError(
                 "rule",
                 self.rule,
                 _RULE,
-                message=f"rule is {self.rule!r}; with method prompt there are no LoRA factors to "
-                "combine, and prompts are averaged. Leave rule out, or use method lora.",
+                message=f"rule is {self.rule!r}; with method {self.method} there are no LoRA "
+                "factors to combine, and the mean is taken. Leave rule out, or use method lora.",
             )
         self._check_strategy()
+
+    @property
+    def trains_weights(self) -> bool:
+        """Whether all weights of the base are trained."""
+        return self.method == "full"
 
     def chosen_strategy(self) -> Strategy:
         """Return the strategy as it is set."""

@@ -282,5 +282,5 @@ def test_slices_that_are_not_just_its_components_are_refused(ranks: tuple[int, .
 
 def test_a_prompt_has_no_rank() -> None:
     prompt = AdapterPart(name="prompt", rank=8, sha256=PROMPT, size_bytes=9, codec="raw")
-    with pytest.raises(MalformedError, match="a prompt a rank"):
+    with pytest.raises(MalformedError, match="part prompt a rank"):
         msgspec.structs.replace(sample(), parts=[prompt])
