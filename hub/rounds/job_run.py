@@ -157,7 +157,8 @@ class JobRun:
         """What devices plan with."""
         file, local = self.file, self.file.local
         return JobKnobs(
-            method=file.method,
+            # A base from scratch is trained like any other.
+            method="full" if file.trains_weights else file.method,
             rank=file.lora.rank,
             min_rank=file.lora.min_rank,
             batch=local.batch,

@@ -1,5 +1,7 @@
 """Real agents over a real broker train every weight; transformers loads what comes of it."""
 
+import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,3 +77,39 @@ def test_a_whole_model_is_trained_and_exported(
     assert before.keys() == after.keys()
     assert all(not torch.equal(before[name], after[name]) for name in before)
     assert AutoTokenizer.from_pretrained(out)("rain")["input_ids"]
+
+
+def test_a_model_is_trained_from_scratch(
+    hub: HubProcess, agents: list[AgentProcess], tmp_path: Path
+) -> None:
+    shape = {
+        "model_type": "llama",
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 128,
+    }
+    (tmp_path / "shape.json").write_text(json.dumps(shape))
+    public = write_data(tmp_path / "public.jsonl", marker="", seed=9)
+    settings = json.loads(job_text("fresh", tmp_path, local=LOCAL | {"lr": 0.01}, rounds=3))
+    del settings["model"]
+    settings |= {
+        "method": "pretrain",
+        "pretrain": {
+            "config": str(tmp_path / "shape.json"),
+            "tokenizer_text": str(public),
+            "vocabulary": 300,
+        },
+        "strategy": "diloco",
+        "cohort": {"min": 2, "max": 2},
+    }
+    hub.submit(json.dumps(settings))
+    detail = ended(hub, "fresh")
+    # A model that knows nothing yet spreads over its tokens evenly: ln 300 = 5.70.
+    assert detail.loss_before["a"] == pytest.approx(math.log(300), abs=0.05)
+    assert max(detail.loss_after.values()) < 5.0
+    out = exported(hub, "fresh", tmp_path)
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(out), AutoTokenizer.from_pretrained(out)
+    assert model.config.vocab_size == len(tokenizer) == 300
+    assert tokenizer.decode(tokenizer("the rain falls: ☂")["input_ids"]) == "the rain falls: ☂"
