@@ -276,8 +276,8 @@ class JobFile(_Part, frozen=True, kw_only=True):
             return
         rule = product_rule(self.rule)
         if strategy.local.control is not None:
-            why = "keeps control variates of prompts alone"
-            instead = "strategy fednova, or method prompt"
+            why = "keeps control variates of prompts and of whole weights alone"
+            instead = "strategy fednova, or method prompt or full"
         elif not keeps_basis(rule):
             why = f"needs a fixed basis; rule {self.rule} {_does(rule)}"
             instead = f"strategy fedavgm, {_fixed_rules()}or method prompt"

@@ -19,3 +19,12 @@ def test_a_base_beside_the_job_file_becomes_absolute_and_comments_stay(tmp_path:
 def test_a_base_that_is_not_beside_the_job_file_stays(tmp_path: Path, base: str) -> None:
     text = f"job: x\nmodel: {{base: {base}}}\n"
     assert with_local_base(text, tmp_path) == text
+
+
+def test_what_a_model_from_scratch_is_made_of_becomes_absolute_too(tmp_path: Path) -> None:
+    (tmp_path / "shape.json").write_text("{}")
+    (tmp_path / "public").mkdir()
+    text = "job: x\nmethod: pretrain\npretrain: {config: shape.json, tokenizer_text: ./public}\n"
+    part = parse_job(with_local_base(text, tmp_path)).pretrain
+    assert part.config == str(tmp_path / "shape.json")
+    assert part.tokenizer_text == str(tmp_path / "public")
