@@ -22,6 +22,8 @@ from wire.errors import MalformedError
 from wire.topics import check_name
 
 _RULE = "stack_svd"
+#: All weights of a base are trained.
+WHOLE_METHODS = ("full", "pretrain")
 _Rank = Annotated[int, Meta(ge=1, le=1024)]
 _Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 _Batch = Annotated[int, Meta(ge=1, le=4096)]
@@ -210,7 +212,7 @@ class JobFile(_Part, frozen=True, kw_only=True):
     @property
     def trains_weights(self) -> bool:
         """Whether all weights of the base are trained."""
-        return self.method in ("full", "pretrain")
+        return self.method in WHOLE_METHODS
 
     def chosen_strategy(self) -> Strategy:
         """Return the strategy as it is set."""
