@@ -1,5 +1,6 @@
 """Rounds in which all weights are trained, on three numbers and by hand, from blobs to blobs."""
 
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ METRICS = TrainMetrics(steps=1, tokens=1, loss_first=1.0, loss_last=1.0, seconds
 
 
 class Job:
-    """A norm and a matrix of so many numbers each; what devices send is exact."""
+    """A norm and matrices of so many numbers each; what devices send is exact."""
 
     def __init__(
         self,
@@ -36,9 +37,11 @@ class Job:
         strategy: str = "fedavg",
         codec: str = "raw",
         width: int = 3,
+        matrices: int = 1,
         **options: float,
     ) -> None:
-        self.shapes: dict[str, tuple[int, ...]] = {"norm.weight": (width,), "w.weight": (1, width)}
+        self.shapes: dict[str, tuple[int, ...]] = {"norm.weight": (width,)}
+        self.shapes |= {f"w{k or ''}.weight": (1, width) for k in range(matrices)}
         self.store = BlobStore(folder)
         self.adapters = Adapters(self.store)
         self.strategy = configured(strategy, options)
@@ -60,10 +63,8 @@ class Job:
         late: int = 0,
         **facts: int,
     ) -> Update:
-        tensors = {
-            "norm.weight": np.array(norm, dtype=np.float32),
-            "w.weight": np.array([w], dtype=np.float32),
-        }
+        tensors = {name: np.array([w], dtype=np.float32) for name in self.shapes}
+        tensors["norm.weight"] = np.array(norm, dtype=np.float32)
         values: dict[str, Any] = {"tokens": 100, "steps": 1} | facts
         return Update(
             device=device,
@@ -82,6 +83,11 @@ class Job:
 
     def play(self, *updates: Update) -> list[list[float]]:
         """Combine and publish a round; return the norm's and the matrix's moves from the base."""
+        self.combine(*updates)
+        return self.moves(self.versions[-1])
+
+    def combine(self, *updates: Update) -> None:
+        """Combine and publish a round."""
         round_ = len(self.versions)
         self.last = combine_round(
             self.store,
@@ -96,7 +102,6 @@ class Job:
         )
         self.state = self.last.state
         self.versions.append(self.last.manifest)
-        return self.moves(self.versions[-1])
 
     def moves(self, version: str) -> list[list[float]]:
         with reading(self.adapters.load(version).full, self.shapes) as tensor_of:
@@ -208,3 +213,18 @@ def test_a_version_is_had_by_differences(tmp_path: Path, strategy: str) -> None:
         follow(file, held, [path for path in paths if path], job.shapes, later[-1].codec)
     assert len(paths) == 2
     assert job.store.put_file(tmp_path / "made") == later[-1].sha256
+
+
+def test_memory_holds_a_few_tensors_however_many_devices_and_weights(tmp_path: Path) -> None:
+    """Tensors of 64 KiB; each is summed in float64, as are its control variates."""
+    width, peaks = 16384, []
+    for devices, matrices in ((2, 3), (12, 15)):
+        job = Job(tmp_path / str(devices), "scaffold", "raw", width, matrices=matrices)
+        drawn = np.random.default_rng(3).standard_normal((devices, 2, width))
+        updates = [job.update(f"d{k}", *both) for k, both in enumerate(drawn)]
+        tracemalloc.start()
+        job.combine(*updates)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # Of 12 MiB that were sent; files are copied in blocks of 1 MiB.
+    assert max(peaks) < 3 * 2**20
