@@ -234,9 +234,9 @@ def plan(  # noqa: PLR0917  (options)
     from edge_agent.probe.machine import cores
     from wire.messages import JobKnobs
 
-    if method not in (LOCAL, "lora", "prompt", "lora+prompt"):
+    if method not in (LOCAL, "lora", "prompt", "lora+prompt", "full"):
         raise UsageError(
-            f"--method is {method!r}; allowed are {LOCAL}, lora, prompt and lora+prompt."
+            f"--method is {method!r}; allowed are {LOCAL}, lora, prompt, lora+prompt and full."
         )
     check_floors(
         {
@@ -254,7 +254,7 @@ def plan(  # noqa: PLR0917  (options)
         min_batch=min_batch,
         seq_len=seq_len,
         min_seq_len=min_seq_len,
-        prompt_tokens=0 if method == "lora" else prompt_tokens,
+        prompt_tokens=0 if method in ("lora", "full") else prompt_tokens,
         optimizer=optimizer,
         momentum=momentum,
         accumulate=accumulate,

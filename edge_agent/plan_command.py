@@ -96,7 +96,7 @@ def _print_table(limit: MemoryLimit, lines: list[RungPlan], chosen: RungPlan) ->
 
 
 def _cells(line: RungPlan) -> list[str]:
-    trains = line.role in ("lora", "prompt")
+    trains = line.role in ("lora", "prompt", "full")
     missing = f"{line.missing_bytes / 1e6:.0f} MB short"
     values: dict[str, Any] = {
         "rank": line.rank or "–",

@@ -11,7 +11,7 @@ from math import log2
 import msgspec
 
 from edge_agent.calibration import Calibration
-from edge_agent.planning.counts import Case, Sizes, stored_per_parameter
+from edge_agent.planning.counts import FLOAT_BYTES, Case, Sizes, stored_per_parameter
 from edge_agent.planning.resident import resident_terms
 from edge_agent.planning.speed import step_seconds
 from edge_agent.planning.streamed import EVALUATED_ROWS, streamed_terms
@@ -34,6 +34,7 @@ _LORA: tuple[tuple[Role, str], ...] = (
     ("lora", "streamed"),
 )
 _CORE: tuple[tuple[Role, str], ...] = (("lora", "core"),)
+_FULL: tuple[tuple[Role, str], ...] = (("full", "resident"), ("full", "checkpointed"))
 _PROMPT: tuple[tuple[Role, str], ...] = (("prompt", "prompt"),)
 _INFER: tuple[tuple[Role, str], ...] = (("infer", "infer"),)
 
@@ -140,6 +141,7 @@ def _rungs(shape: ModelShape, knobs: JobKnobs) -> list[tuple[Role, str]]:
         "lora": [*lora, *cores, *_INFER],
         "prompt": [*_PROMPT, *_INFER],
         "lora+prompt": [*lora, *_PROMPT, *_INFER],
+        "full": [*(_FULL if held else ()), *_INFER],
     }
     return known.get(knobs.method, [])
 
@@ -155,11 +157,11 @@ def _steps(role: Role, rung: str, knobs: JobKnobs) -> Iterator[Sizes]:
         return
     sizes = {"batch": knobs.batch, "rank": knobs.rank, "seq_len": knobs.seq_len}
     floors = {"batch": knobs.min_batch, "rank": knobs.min_rank, "seq_len": knobs.min_seq_len}
-    if role == "prompt":
+    if role in ("prompt", "full"):
         del sizes["rank"]
     while True:
         yield Sizes(sizes.get("rank", 0), sizes["batch"], sizes["seq_len"], knobs.accumulate)
-        if rung in RESIDENT:
+        if rung in RESIDENT and (role, rung) != _FULL[-1]:
             return  # less work than was asked for is done on lower rungs, which need less anyway
         # max() takes the first of equals, in the order above.
         knob = max(sizes, key=lambda name: log2(sizes[name] / max(1, floors[name])))
@@ -206,6 +208,9 @@ def _terms(case: Case, rung: str, calibration: Calibration) -> dict[str, int]:
     working = runtime | {"kernels": kernels} | held | {"text": KEPT_BYTES}
     loading = runtime | {"adapter": held.get("adapter", 0)}
     loading |= {"tokenizer": loading_bytes(case.shape)}
+    if case.full and rung == "infer":
+        # The largest tensor, its move and their sum, while the moved model is written.
+        loading |= {"moving": 3 * FLOAT_BYTES * case.shape.vocab_size * case.shape.hidden_size}
     return max(working, loading, key=lambda terms: sum(terms.values()))
 
 

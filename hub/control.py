@@ -25,11 +25,13 @@ from hub.hash_cache import HashCache
 from hub.jobs import JobFile, parse_job
 from hub.models import BaseModel, load_model, target_shapes
 from hub.own_text.checks import check_own_text
+from hub.pretrain.base import pretrain_base
 from hub.rounds import events
 from hub.rounds.coordinator import Coordinator
 from hub.rounds.job_run import JobRun, JobSpec
 from hub.rounds.state import JobState
 from hub.store.database import Store
+from hub.whole_job import check_whole
 from wire.version import LORIKEET_VERSION
 
 log = logging.getLogger(__name__)
@@ -58,21 +60,29 @@ class LiveHub:
     def submit_job(self, text: str) -> JobSummary:
         """Start the job that a job file describes."""
         file = parse_job(text)
-        # On the caller's thread: hashing a large base takes a while.
-        base = load_model(file.model.base, self._hashes)
+        seed = file.seed if file.seed is not None else secrets.randbelow(2**31)
+        # On the caller's thread: hashing or making a large base takes a while.
+        base = load_model(self._base_of(file, seed), self._hashes)
         target_shapes(base.chosen_targets(file.lora.targets), file.lora.rank_pattern)
+        check_whole(file, base)
         texts = check_own_text(file.hub)
-        return self._coordinator.call(lambda: self._begin(text, file, base, texts))
+        return self._coordinator.call(lambda: self._begin(text, file, base, seed, texts))
+
+    def _base_of(self, file: JobFile, seed: int) -> str:
+        """Return where a job's base is; one from scratch is made first."""
+        if file.model.base is not None:
+            return file.model.base
+        folder = self._coordinator.desk.folder / "bases"
+        return str(pretrain_base(file.pretrain, seed, folder, self._hashes))
 
     def _begin(
-        self, text: str, file: JobFile, base: BaseModel, texts: dict[str, str]
+        self, text: str, file: JobFile, base: BaseModel, seed: int, texts: dict[str, str]
     ) -> JobSummary:
         if file.job in self._coordinator.jobs:
             raise ConflictError(
                 f"there is a job {file.job!r} already; choose another name for this one."
             )
         desk = self._coordinator.desk
-        seed = file.seed if file.seed is not None else secrets.randbelow(2**31)
         spec = JobSpec(
             file=text,
             base=str(base.folder),
@@ -143,7 +153,7 @@ class LiveHub:
         return found
 
     def adapter_folder(self, job: str) -> Path:
-        """Return the PEFT folder of a job's newest adapter."""
+        """Return the folder of a job's newest adapter: PEFT's, or a whole model's."""
         folder = self._coordinator.call(lambda: self._job(job).folder)
         if not folder.is_dir():
             raise NotFoundError(f"job {job!r} has published no adapter yet.")

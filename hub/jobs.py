@@ -15,12 +15,15 @@ from hub.aggregation.rules import keeps_basis, product_rule, product_rules
 from hub.aggregation.strategies import catalogue as strategies
 from hub.aggregation.strategies import configured, defaults
 from hub.errors import ConfigError, shown
+from hub.pretrain.tokenizer import LEAST_TOKENS
 from hub.yaml_file import one_of, parse_yaml
 from wire.codecs import CODEC_NAMES
 from wire.errors import MalformedError
 from wire.topics import check_name
 
 _RULE = "stack_svd"
+#: All weights of a base are trained.
+WHOLE_METHODS = ("full", "pretrain")
 _Rank = Annotated[int, Meta(ge=1, le=1024)]
 _Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 _Batch = Annotated[int, Meta(ge=1, le=4096)]
@@ -60,9 +63,17 @@ class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class ModelPart(_Part, frozen=True, kw_only=True):
-    """Which base model: a Hugging Face folder or id."""
+    """Which base model: a Hugging Face folder or id. Method pretrain makes its own."""
 
-    base: Annotated[str, Meta(min_length=1)]
+    base: Annotated[str, Meta(min_length=1)] | None = None
+
+
+class PretrainPart(_Part, frozen=True, kw_only=True):
+    """What a model from scratch is made of: its shape, and text for its tokenizer."""
+
+    config: Annotated[str, Meta(min_length=1)] | None = None  # a config.json, or its folder
+    tokenizer_text: Annotated[str, Meta(min_length=1)] | None = None  # a file or a folder
+    vocabulary: Annotated[int, Meta(ge=LEAST_TOKENS, le=2**20)] = 4096  # tokens
 
 
 class LoraPart(_Part, frozen=True, kw_only=True):
@@ -196,8 +207,9 @@ class JobFile(_Part, frozen=True, kw_only=True):
     """One adapter to be trained. Every key but ``job`` and ``model.base`` has a default."""
 
     job: str
-    model: ModelPart
-    method: Literal["lora", "prompt", "lora+prompt"] = "lora"
+    model: ModelPart = ModelPart()
+    method: Literal["lora", "prompt", "lora+prompt", "full", "pretrain"] = "lora"
+    pretrain: PretrainPart = PretrainPart()
     lora: LoraPart = LoraPart()
     prompt: PromptPart = PromptPart()
     strategy: str = "fedavg"
@@ -220,21 +232,57 @@ class JobFile(_Part, frozen=True, kw_only=True):
         _one_of("strategy", self.strategy, strategies())
         _one_of("rule", self.rule, product_rules())
         _one_of("codec", self.codec, ["auto", *CODEC_NAMES])
-        if self.method == "prompt" and self.rule != _RULE:
+        if "lora" not in self.method and self.rule != _RULE:
             raise ConfigError(
                 "rule",
                 self.rule,
                 _RULE,
-                message=f"rule is {self.rule!r}; with method prompt there are no LoRA factors to "
-                "combine, and prompts are averaged. Leave rule out, or use method lora.",
+                message=f"rule is {self.rule!r}; with method {self.method} there are no LoRA "
+                "factors to combine, and the mean is taken. Leave rule out, or use method lora.",
             )
         if self.method == "prompt" and self.hub.rung != "streamed":
             raise ConfigError("hub.rung", self.hub.rung, "streamed, with method prompt")
+        self._check_base()
         self._check_strategy()
+
+    @property
+    def trains_weights(self) -> bool:
+        """Whether all weights of the base are trained."""
+        return self.method in WHOLE_METHODS
 
     def chosen_strategy(self) -> Strategy:
         """Return the strategy as it is set."""
         return configured(self.strategy, self.server.given())
+
+    def _check_base(self) -> None:
+        """A base is named, or made: never both, never neither."""
+        scratch = self.method == "pretrain"
+        needed: dict[str, str | None] = {"model.base": self.model.base}
+        if scratch:
+            needed = {
+                "pretrain.config": self.pretrain.config,
+                "pretrain.tokenizer_text": self.pretrain.tokenizer_text,
+            }
+        for key, value in needed.items():
+            if value is None:
+                message = f"{key} is missing; it is required with method {self.method}."
+                raise ConfigError(key, value, "a path", message=message)
+        if scratch and self.model.base is not None:
+            raise ConfigError(
+                "model.base",
+                self.model.base,
+                "null",
+                message=f"model.base is {self.model.base}; method pretrain makes a base of its "
+                "own. Leave model.base out, or use method full.",
+            )
+        if not scratch and self.pretrain != PretrainPart():
+            raise ConfigError(
+                "pretrain",
+                self.method,
+                "nothing",
+                message=f"pretrain means nothing to method {self.method}. Leave it out, or use "
+                "method pretrain.",
+            )
 
     def _check_strategy(self) -> None:
         known = defaults(self.strategy)
@@ -266,8 +314,8 @@ class JobFile(_Part, frozen=True, kw_only=True):
             return
         rule = product_rule(self.rule)
         if strategy.local.control is not None:
-            why = "keeps control variates of prompts alone"
-            instead = "strategy fednova, or method prompt"
+            why = "keeps control variates of prompts and of whole weights alone"
+            instead = "strategy fednova, or method prompt or full"
         elif not keeps_basis(rule):
             why = f"needs a fixed basis; rule {self.rule} {_does(rule)}"
             instead = f"strategy fedavgm, {_fixed_rules()}or method prompt"

@@ -19,7 +19,7 @@ from wire.errors import MalformedError
 from wire.manifest import TargetShape
 from wire.messages import BaseRef, ModelShape
 from wire.safetensors_header import bytes_by_dtype
-from wire.shape import shape_of, target_modules
+from wire.shape import parameter_shapes, shape_of, target_modules
 
 #: What a model's folder may hold that a device needs. Pickles (.bin, .pt) are never served.
 SUFFIXES = (".gguf", ".jinja", ".json", ".model", ".safetensors", ".txt")
@@ -58,6 +58,7 @@ class BaseModel(msgspec.Struct, frozen=True, kw_only=True):
     digest: str  # sha256 of the manifest's bytes, hexadecimal
     shape: ModelShape
     targets: dict[str, tuple[int, int]]  # every linear layer's path -> (out, in)
+    weights: dict[str, tuple[int, ...]] = {}  # every parameter's name -> its shape
 
     @property
     def size_bytes(self) -> int:
@@ -158,6 +159,7 @@ def load_model(base: str, hashes: HashCache, download: Download | None = None) -
     try:
         shape = shape_of(config, _weight_bytes(files))
         targets = target_modules(config)
+        weights = parameter_shapes(config)
     except (MalformedError, ValueError) as error:
         raise ModelError(base, f"model.base is {base}: {error}") from error
     try:
@@ -175,6 +177,7 @@ def load_model(base: str, hashes: HashCache, download: Download | None = None) -
         digest=hashlib.sha256(manifest.encode()).hexdigest(),
         shape=shape,
         targets=targets,
+        weights=weights,
     )
 
 

@@ -230,11 +230,11 @@ class ScriptedDevice:
         """Return a well-formed update of small random numbers."""
         manifest = self.manifest(offer)
         assert offer.work is not None
-        shapes = (
-            update_shapes(manifest.expected_lora(offer.rank), offer.work.trains)
-            if offer.role == "lora"
-            else manifest.expected_prompt()
-        )
+        shapes = {
+            "lora": update_shapes(manifest.expected_lora(offer.rank), offer.work.trains),
+            "prompt": manifest.expected_prompt(),
+            "full": manifest.expected_full(),
+        }[offer.role]
         rng = np.random.default_rng(seed)
         tensors = {
             name: (rng.standard_normal(shape) * scale).astype(np.float32)

@@ -25,6 +25,7 @@ Dimension = Annotated[int, msgspec.Meta(ge=1, le=2**20)]
 TargetName = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_.-]{1,230}\Z")]
 Rank = Annotated[int, msgspec.Meta(ge=0, le=4096)]
 Tokens = Annotated[int, msgspec.Meta(ge=0, le=4096)]
+Sizes = Annotated[tuple[Dimension, ...], msgspec.Meta(min_length=1, max_length=4)]
 
 
 def _most_bytes(shapes: Mapping[str, tuple[int, ...]]) -> int:
@@ -48,6 +49,9 @@ class TargetShape(
     outputs: Dimension
     rank: Rank = 0  # of its factors, where that is less than the adapter's; 0: the adapter's
 
+
+#: LoRA's factors, a soft prompt, or by how much all weights of the base have moved.
+PartName = Literal["lora", "prompt", "full"]
 
 BlobBytes = Annotated[int, msgspec.Meta(ge=1, le=2**36)]
 CodecName = Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
@@ -78,7 +82,7 @@ class AdapterPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     is the number of components in a slice; 0: it is the only one and has all of them.
     """
 
-    name: Literal["lora", "prompt"]
+    name: PartName
     sha256: Sha256
     size_bytes: BlobBytes
     codec: CodecName
@@ -93,8 +97,9 @@ class AdapterManifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
     ``round`` is the one after which it was published, 0 for the start. ``rank`` is that of the
     targets' factors, 0 without LoRA; a target may have less. ``tokens`` is the soft prompt's
-    length, 0 without one. ``previous`` is the manifest that was published before, of which
-    differences are taken.
+    length, 0 without one. ``weights`` are all parameters of the base with their shapes, if those
+    are trained; while no part holds how far they have moved, they have not. ``previous`` is the
+    manifest that was published before, of which differences are taken.
     """
 
     job: str
@@ -106,6 +111,7 @@ class AdapterManifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     hidden_size: Dimension
     parts: Annotated[list[AdapterPart], msgspec.Meta(max_length=4096)]
     previous: BlobName | None = None
+    weights: dict[TargetName, Sizes] = {}
 
     def __post_init__(self) -> None:
         check_name(self.job, "the manifest's job")
@@ -123,6 +129,8 @@ class AdapterManifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
             )
         if "prompt" in names and not self.tokens:
             raise MalformedError("a manifest has a prompt part, but a prompt of 0 tokens.")
+        if "full" in names and not self.weights:
+            raise MalformedError("a manifest has a part of all weights, but names no weight.")
         self._check_ranks()
         self._check_sizes()
 
@@ -140,15 +148,23 @@ class AdapterManifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
                 f"a manifest's {len(ranks)} slices have ranks {min(ranks)} to {max(ranks)}, "
                 f"{sum(ranks)} together; its adapter has rank {self.rank}."
             )
-        if any(part.rank for part in self.parts if part.name == "prompt"):
-            raise MalformedError("a manifest gives a prompt a rank; only LoRA's slices have one.")
+        others = [part for part in self.parts if part.name != "lora"]
+        if any(part.rank or part.slice for part in others):
+            raise MalformedError(
+                f"a manifest gives part {others[0].name} a rank or a slice; only LoRA's parts have "
+                "one."
+            )
 
     def _check_sizes(self) -> None:
         """Refuse blobs larger than their tensors: a receiver makes room for what is announced."""
-        for name in ("lora", "prompt"):
+        wholes: dict[PartName, dict[str, tuple[int, ...]]] = {
+            "lora": self.expected_lora(self.rank),
+            "prompt": self.expected_prompt(),
+            "full": self.expected_full(),
+        }
+        for name, shapes in wholes.items():
             parts = [part for part in self.parts if part.name == name]
             changes = [part.difference for part in parts if part.difference is not None]
-            shapes = self.expected_lora(self.rank) if name == "lora" else self.expected_prompt()
             most = _most_bytes(shapes)
             for blobs in (parts, changes):
                 claimed = sum(blob.size_bytes for blob in blobs)
@@ -189,6 +205,10 @@ class AdapterManifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         """Return the soft prompt's shape (tokens, hidden) by tensor name; empty without one."""
         return {"prompt": (self.tokens, self.hidden_size)} if self.tokens else {}
 
+    def expected_full(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every weight of the base by name; empty where none is trained."""
+        return dict(self.weights)
+
     def encode(self) -> bytes:
         """Return the manifest as compressed JSON.
 
@@ -202,8 +222,8 @@ class AdapterManifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
     def expected(self, part: AdapterPart) -> dict[str, tuple[int, ...]]:
         """Return the shape of every tensor of a part, by name."""
-        if part.name == "prompt":
-            return self.expected_prompt()
+        if part.name != "lora":
+            return self.expected_prompt() if part.name == "prompt" else self.expected_full()
         first = sum(one.rank for one in self.lora_slices() if one.slice < part.slice)
         return self.expected_lora(first + self.rank_of(part), first)
 

@@ -36,6 +36,13 @@ _FAMILIES: dict[str, _Family] = {
     "qwen2": _Family(qkv_bias=True),
     "qwen3": _Family(qkv_bias=None, out_bias=None, head_norms=True, head_dim=128),
 }
+#: Norms of a block; those that only some families have come last.
+_BLOCK_NORMS = (
+    "input_layernorm",
+    "post_attention_layernorm",
+    "pre_feedforward_layernorm",
+    "post_feedforward_layernorm",
+)
 #: Families whose every linear layer is known from the config alone; a hub's jobs take no others.
 FAMILIES = tuple(sorted(_FAMILIES))
 
@@ -121,6 +128,37 @@ def target_modules(config: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
         for layer in range(number(config, "num_hidden_layers"))
         for linear in block
     }
+
+
+def parameter_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every parameter of a model, a tied head once, as its embeddings.
+
+    Returns:
+        Full name, like ``model.layers.0.mlp.up_proj.weight``, to (out, in) of a matrix, (size,) of
+        a norm or a bias, (vocabulary, hidden) of embeddings and head.
+
+    Raises:
+        MalformedError: as `target_modules`.
+    """
+    family, block = _family(config), _block(config, _family(config))
+    hidden, vocab = number(config, "hidden_size"), number(config, "vocab_size")
+    _, _, head_dim = _attention(config, family)
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (vocab, hidden)}
+    for layer in range(number(config, "num_hidden_layers")):
+        path = f"model.layers.{layer}"
+        for linear in block:
+            shapes[f"{path}.{linear.name}.weight"] = (linear.out, linear.inp)
+            if linear.bias:
+                shapes[f"{path}.{linear.name}.bias"] = (linear.out,)
+        if family.head_norms:
+            for norm in ("q_norm", "k_norm"):
+                shapes[f"{path}.self_attn.{norm}.weight"] = (head_dim,)
+        for norm in _BLOCK_NORMS[: family.block_norms]:
+            shapes[f"{path}.{norm}.weight"] = (hidden,)
+    shapes["model.norm.weight"] = (hidden,)
+    if not flag(config, "tie_word_embeddings", family.tied):
+        shapes["lm_head.weight"] = (vocab, hidden)
+    return shapes
 
 
 def _family(config: Mapping[str, Any]) -> _Family:

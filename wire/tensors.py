@@ -18,7 +18,8 @@ reads a tensor, and expands one tensor at a time.
 import io
 import os
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, NamedTuple, Self
@@ -219,6 +220,22 @@ class PackedFile:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+@contextmanager
+def reading(
+    source: Path | bytes | None, expected: Mapping[str, Shape]
+) -> Iterator[Callable[[str], Array]]:
+    """Give what returns a tensor of a packed set by its name; without a set all are zeros.
+
+    Raises:
+        MalformedError: as `PackedFile.open`, and `PackedFile.get` when a tensor is asked for.
+    """
+    if source is None:
+        yield lambda name: np.zeros(expected[name], dtype=np.float32)
+        return
+    with PackedFile.open(source, expected) as packed:
+        yield packed.get
 
 
 def _head(codec: str, shapes: Mapping[str, Shape]) -> bytes:

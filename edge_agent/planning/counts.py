@@ -105,7 +105,7 @@ class Case:
     @property
     def adapter_rank(self) -> int:
         """Rank of the adapter: all that a hub has published is in place on every rung."""
-        if self.knobs.method == "prompt":
+        if self.knobs.method in ("prompt", "full"):
             return 0
         return self.sizes.rank if self.local else self.knobs.rank
 
@@ -119,6 +119,11 @@ class Case:
         inputs = sum(wide for _, wide in self.linears)
         wide = {"a": inputs, "b": out, "either": max(out, inputs)}
         return self.shape.layers * rank * wide.get(self.knobs.trains, out + inputs)
+
+    @property
+    def full(self) -> bool:
+        """Whether all weights are trained, in float32."""
+        return self.knobs.method == "full"
 
     @property
     def linears(self) -> list[tuple[int, int]]:

@@ -1,9 +1,14 @@
 """Memory of the rungs that hold the whole base: resident, checkpointed.
 
+Where all weights are trained, the base is held as it was loaded, and beside it in float32 what is
+trained, its gradient and the optimiser's state; everything is then computed in float32.
+
 Counted from what PyTorch's autograd keeps of the blocks of transformers, with the low-rank layers
 of `edge_agent.training.lowrank`. The letters are those of `streamed`: N positions, H hidden, M mlp,
 Q all queries, K all keys.
 """
+
+from dataclasses import replace
 
 from edge_agent.planning.attention import scores_kept
 from edge_agent.planning.counts import FLOAT_BYTES, Case, stored_bytes, stored_per_parameter
@@ -52,16 +57,19 @@ def _weights(case: Case) -> int:
 
 
 def _working(case: Case, rung: str) -> dict[str, int]:
+    weights = _weights(case)
+    if case.full:
+        case = replace(case, compute_bytes=FLOAT_BYTES)
     shape, cb = case.shape, case.compute_bytes
-    trained = case.trained_factors(case.sizes.rank)
-    held = case.factors(case.adapter_rank)
+    trained = shape.parameters if case.full else case.trained_factors(case.sizes.rank)
+    held = trained if case.full else case.factors(case.adapter_rank)
     prompt = case.knobs.prompt_tokens * shape.hidden_size * FLOAT_BYTES
     each = (2 + case.moments) * FLOAT_BYTES  # value, gradient, and what the optimiser keeps
     one_input = case.positions * shape.hidden_size * cb
     block = _block(case)
     kept = shape.layers * block if rung == "resident" else shape.layers * one_input + block
     return {
-        "weights": _weights(case),
+        "weights": weights,
         "adapter": trained * each + (held - trained) * FLOAT_BYTES + prompt,
         "activations": kept + case.moved,
         "under way": max(_backward(case), _head(case)),
@@ -80,6 +88,8 @@ def _block(case: Case) -> int:
     repeated = case.queries if shape.kv_heads < shape.heads else case.keys
     norms = 4 if shape.model_type == "gemma2" else 2
     wide = norms * shape.hidden_size + shape.heads + norms
+    if case.full:
+        wide += norms * shape.hidden_size  # normalised, for the gradients of the norms' weights
     if shape.model_type == "qwen3":
         wide += case.queries + case.keys
     narrow = 2 * shape.hidden_size + 2 * case.queries + 2 * repeated + 4 * shape.mlp_size
@@ -104,4 +114,6 @@ def _head(case: Case) -> int:
     # The last norm's input in float32, its output, the predicting states, and their gradient.
     states = case.positions * shape.hidden_size * (FLOAT_BYTES + cb)
     states += case.predicted * shape.hidden_size * 2 * cb
-    return positions * shape.vocab_size * each + states
+    # Of the head's weights: a piece's gradient, before it is added to the others'.
+    head = shape.vocab_size * shape.hidden_size * FLOAT_BYTES if case.full else 0
+    return positions * shape.vocab_size * each + states + head

@@ -28,6 +28,8 @@ def step_flops(case: Case, rung: str) -> float:
     if rung in _BLOCKWISE and rung != "infer":
         out, inp = case.linears[-1]
         products -= out * inp
+    if case.full and rung != "infer":
+        products += case.block_parameters  # gradients of the weights
     # An adapter's factors: forward, again, and gradients of inputs, and of what is trained.
     products += _PASSES[rung] * case.factors(case.adapter_rank) / shape.layers
     if rung in ("resident", "checkpointed", "streamed"):
@@ -36,7 +38,7 @@ def step_flops(case: Case, rung: str) -> float:
     attention = case.row * case.queries * (1 + (2.5 if rung != "infer" else 0))
     if rung not in ("resident", "infer"):
         attention += case.row * case.queries
-    head = (1 if rung == "infer" else 2) * shape.vocab_size * shape.hidden_size
+    head = (1 if rung == "infer" else 3 if case.full else 2) * shape.vocab_size * shape.hidden_size
     return 2.0 * (case.positions * shape.layers * (products + attention) + case.predicted * head)
 
 

@@ -67,6 +67,8 @@ def streamed_terms(case: Case, rung: str) -> dict[str, int]:
 def trained_numbers(case: Case, rung: str) -> int:
     """Return how many numbers a rung trains."""
     rank = case.sizes.rank
+    if case.full:
+        return case.shape.parameters if rung != "infer" else 0
     if rung == "core":
         return case.shape.layers * len(case.linears) * rank * rank
     if rung == "prompt":

@@ -23,6 +23,8 @@ def bytes_down(case: Case) -> int:
 
     A device that holds no older one gathers it whole, in two bytes a number.
     """
+    if case.full:
+        return _coded(case.shape.parameters, MANY_BITS)
     prompt = case.knobs.prompt_tokens * case.shape.hidden_size
     return _coded(case.factors(case.adapter_rank), MANY_BITS) + _coded(prompt, FEW_BITS)
 

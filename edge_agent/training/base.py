@@ -17,6 +17,7 @@ from edge_agent.training.lowrank import remove
 from edge_agent.training.start import Start
 from edge_agent.training.tokenizer import load_tokenizer
 from edge_agent.training.tokens import Encoder
+from edge_agent.training.whole import WholeModel
 from wire.errors import MalformedError
 from wire.shape import target_modules
 
@@ -41,8 +42,9 @@ class ResidentBase:
         self.encoder = encoder
         self.targets = targets
         self.hidden_size = int(model.config.hidden_size)
+        self._whole: WholeModel | None = None
 
-    def place(self, start: Start, trained: Trained) -> PlacedAdapter:
+    def place(self, start: Start, trained: Trained) -> PlacedAdapter | WholeModel:
         """Put an adapter in place of the one that was there.
 
         Raises:
@@ -50,10 +52,17 @@ class ResidentBase:
         """
         if trained.core or trained.prefix:
             raise AdapterError("cores and prefixes are trained on streamed rungs only.")
+        if trained.full:
+            self.clear()
+            self._whole = WholeModel(self.model, start)
+            return self._whole
         return place(self.model, self.targets, start, trained)
 
     def clear(self) -> None:
         """Take the adapter out."""
+        if self._whole is not None:
+            self._whole.restore()
+            self._whole = None
         remove(self.model)
 
     def close(self) -> None:

@@ -39,6 +39,7 @@ class Trained:
             (`wire.core_directions`).
         rest: whether the components behind them are in place while these are trained. For
             evaluation they always are.
+        full: whether all weights of the base are trained.
     """
 
     rank: int = 0
@@ -48,6 +49,7 @@ class Trained:
     seed: int = 0
     factors: Trains = "both"
     rest: Rest = "frozen"
+    full: bool = False
 
 
 class Placed(Protocol):
@@ -93,6 +95,8 @@ class Placed(Protocol):
 
     def values(self) -> Mapping[str, NDArray[np.float32]]:
         """Return what was trained as it now is: LoRA factors (a core as factors, too), prompt.
+
+        Of weights of the base that is how far they are from it.
 
         They are views, or made when they are asked for: nothing is held twice.
         """

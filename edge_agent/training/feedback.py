@@ -9,9 +9,10 @@ C what the hub makes of the bytes,
 so that all that was sent, and e', add up to all that was meant. e' takes the place of e once the
 hub has accepted C(u) (`edge_agent.training.residuals`).
 
-A soft prompt is a vector in a basis that stays, and so is its memory. LoRA's factors are not: the
-hub turns them in each round. Their memory is the product that is lacking, turned towards the
-factors of the next start (`edge_agent.training.reproject`). Where a rule trains one factor alone,
+A soft prompt is a vector in a basis that stays, as weights of the base are, and so is its memory.
+LoRA's factors are not: the hub turns them in each round. Their memory is the product that is
+lacking, turned towards the factors of the next start (`edge_agent.training.reproject`). Where a
+rule trains one factor alone,
 what the memory would have moved the other one by is sent in no part, and so stays in the memory.
 Cores have none.
 """
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 from edge_agent.errors import AgentError
 from edge_agent.training.reproject import Product, difference, reproject
 from edge_agent.training.residuals import Facts, Residual, Residuals
-from edge_agent.training.start import PROMPT, Start, leading
+from edge_agent.training.start import Start, leading
 from wire.errors import WireError
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class ErrorFeedback:
 
         Args:
             update: float32 by names on the wire: ``lora_A`` and ``lora_B`` of each target, or one
-                of the two, or the prompt.
+                of the two, or the prompt, or weights.
         """
         try:
             return {**update, **dict(self._moves(update))}
@@ -125,14 +126,14 @@ class ErrorFeedback:
                     yield part, update[part] + move
 
     def _remembered(self, name: str, update: Mapping[str, Array]) -> dict[str, Array]:
-        """Return the memory of a target or of the prompt as moves; nothing if it doesn't fit.
+        """Return the memory of a target or of a vector as moves; nothing if it doesn't fit.
 
         Those of a target are of both factors, whichever are trained.
         """
         known = self._known()
-        if name == PROMPT:
-            fits = known.get(PROMPT) == update[PROMPT].shape
-            return {PROMPT: _cut(self._get(PROMPT), self._most_rms)} if fits else {}
+        if name in update:
+            fits = known.get(name) == update[name].shape
+            return {name: _cut(self._get(name), self._most_rms)} if fits else {}
         out, width = self._start.shapes[name]
         left, right = known.get(name + _LEFT, ()), known.get(name + _RIGHT, ())
         if left[:1] != (out,) or right[1:] != (width,) or left[1:] != right[:1]:
@@ -163,8 +164,8 @@ class ErrorFeedback:
     ) -> Iterator[Array]:
         """Yield what is put down of this task, in the order of `_shapes`."""
         for name in roots:
-            if name == PROMPT:
-                yield wanted[PROMPT] - sent(PROMPT)
+            if name in wanted:
+                yield wanted[name] - sent(name)
                 continue
             up, down = name + _B, name + _A
             b, a = self._factors(name, _rank(name, wanted))
@@ -175,9 +176,9 @@ class ErrorFeedback:
             yield from difference(b, a, (meant[up], meant[down]), (made[up], made[down]))
 
     def _shapes(self, name: str, wanted: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of what is put down of a target or of the prompt."""
-        if name == PROMPT:
-            return {PROMPT: wanted[PROMPT].shape}
+        """Return the shapes of what is put down of a target or of a vector."""
+        if name in wanted:
+            return {name: wanted[name].shape}
         (out, width), rank = self._start.shapes[name], _rank(name, wanted)
         return {name + _LEFT: (out, 2 * rank), name + _RIGHT: (2 * rank, width)}
 
@@ -186,7 +187,7 @@ class ErrorFeedback:
 
 
 def _roots(update: Mapping[str, Array]) -> list[str]:
-    """Return the targets, and the prompt's name if it is there."""
+    """Return the targets, and the names of vectors: a prompt, or weights."""
     found = {name.removesuffix(_A).removesuffix(_B) for name in update}
     return sorted(found)
 

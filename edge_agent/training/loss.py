@@ -57,13 +57,17 @@ def backward_loss(
     Returns:
         The loss's sum over the batch, as `evaluate_loss`.
     """
-    embedded = model.get_input_embeddings()(ids).detach()  # (rows, tokens, hidden)
-    embedded.requires_grad_(epsilon > 0)
+    looked_up = model.get_input_embeddings()(ids)  # (rows, tokens, hidden)
+    embedded = looked_up.detach().requires_grad_(epsilon > 0 or looked_up.requires_grad)
     loss = _backward(model, prompt, embedded, labels, tokens)
-    if embedded.grad is not None:
-        moved = perturbation(embedded.grad, epsilon).to(embedded.dtype)
-        embedded.grad = None
-        _backward(model, prompt, moved.add_(embedded.detach()), labels, tokens)
+    gradient = embedded.grad
+    if epsilon > 0 and gradient is not None:
+        moved = perturbation(gradient, epsilon).to(embedded.dtype).add_(embedded.detach())
+        moved.requires_grad_(looked_up.requires_grad)
+        _backward(model, prompt, moved, labels, tokens)
+        gradient = gradient if moved.grad is None else gradient + moved.grad
+    if looked_up.requires_grad:  # where the embeddings are trained, too
+        torch.autograd.backward(looked_up, gradient)
     return loss
 
 

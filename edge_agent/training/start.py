@@ -18,7 +18,7 @@ from edge_agent.errors import AdapterError
 from wire.core_directions import directions
 from wire.errors import MalformedError
 from wire.manifest import AdapterManifest, AdapterPart
-from wire.tensors import PackedFile
+from wire.tensors import PackedFile, reading
 
 PROMPT = "prompt"
 #: What a core's name ends with.
@@ -38,6 +38,7 @@ class Start(Protocol):
         tokens: of the soft prompt, 0 without one.
         hidden_size: its width.
         shapes: (out, in) of each target.
+        weights: shape of each weight of the base, where they are moved; empty elsewhere.
     """
 
     name: str
@@ -47,6 +48,9 @@ class Start(Protocol):
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, int]]: ...
+
+    @property
+    def weights(self) -> Mapping[str, tuple[int, ...]]: ...
 
     def rank_of(self, target: str) -> int:
         """Return the rank of a target's factors."""
@@ -60,6 +64,13 @@ class Start(Protocol):
 
     def prompt(self) -> Array:
         """Return the soft prompt, (tokens, hidden).
+
+        Raises:
+            AdapterError: as `factor`.
+        """
+
+    def weight(self, name: str) -> Array:
+        """Return by how much a weight of the base has moved.
 
         Raises:
             AdapterError: as `factor`.
@@ -104,11 +115,15 @@ class PackedStart:
         self.tokens = manifest.tokens
         self.hidden_size = manifest.hidden_size
         self.shapes = {name: (s.outputs, s.inputs) for name, s in manifest.shapes.items()}
+        self.weights = manifest.expected_full()
         self._manifest = manifest
         self._parts = parts
         try:
             for path, expected in self._slices():
                 PackedFile.open(path, expected).close()
+            if self.weights:
+                with reading(self._only("full"), self.weights):
+                    pass
         except (MalformedError, OSError) as error:
             raise AdapterError(f"{self.name}: {error}") from error
 
@@ -129,12 +144,19 @@ class PackedStart:
             raise AdapterError(f"{self.name}: {error}") from error
 
     def prompt(self) -> Array:
-        files = [part for part in self._manifest.parts if part.name == "prompt"]
         try:
-            if not files:
+            file = self._only("prompt")
+            if file is None:
                 raise MalformedError(f"the prompt has {self.tokens} tokens, but no part holds it.")
-            with PackedFile.open(self._file(files[0]), self._manifest.expected_prompt()) as file:
-                return file.get(PROMPT).copy()
+            with PackedFile.open(file, self._manifest.expected_prompt()) as packed:
+                return packed.get(PROMPT).copy()
+        except (MalformedError, OSError) as error:
+            raise AdapterError(f"{self.name}: {error}") from error
+
+    def weight(self, name: str) -> Array:
+        try:
+            with reading(self._only("full"), self.weights) as tensor_of:
+                return tensor_of(name)
         except (MalformedError, OSError) as error:
             raise AdapterError(f"{self.name}: {error}") from error
 
@@ -151,6 +173,11 @@ class PackedStart:
             held += manifest.rank_of(part)
             yield self._file(part), manifest.expected(part)
 
+    def _only(self, name: str) -> Path | None:
+        """Return the file of a part that comes whole; None: the adapter has no such part."""
+        parts = [part for part in self._manifest.parts if part.name == name]
+        return self._file(parts[0]) if parts else None
+
     def _file(self, part: AdapterPart) -> Path:
         if part.sha256 not in self._parts:
             raise MalformedError(f"the file of part {part.sha256[:12]} was not given.")
@@ -158,7 +185,7 @@ class PackedStart:
 
 
 class FreshStart:
-    """An adapter that changes nothing yet: random A with rows of unit norm, B = 0.
+    """An adapter that changes nothing yet: random A with rows of unit norm, B = 0; or no move.
 
     As in Hu et al. 2021 (arXiv 2106.09685, section 4.1). Nothing is held: each factor is drawn
     again from its seed.
@@ -169,6 +196,7 @@ class FreshStart:
         tokens: of the soft prompt.
         hidden_size: its width.
         seed: with a target's name it fixes that target's A.
+        weights: shape of each weight of the base, if those are to be trained.
     """
 
     def __init__(
@@ -178,12 +206,15 @@ class FreshStart:
         tokens: int,
         hidden_size: int,
         seed: int,
+        *,
+        weights: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:
         self.name = "a fresh adapter"
         self.rank = rank
         self.tokens = tokens
         self.hidden_size = hidden_size
         self.shapes = dict(shapes) if rank else {}
+        self.weights = dict(weights or {})
         self._seed = seed
 
     def rank_of(self, target: str) -> int:  # noqa: ARG002 - all alike
@@ -200,6 +231,9 @@ class FreshStart:
 
     def prompt(self) -> Array:
         return self._drawn(PROMPT, (self.tokens, self.hidden_size)) * np.float32(_PROMPT_STD)
+
+    def weight(self, name: str) -> Array:
+        return np.zeros(self.weights[name], dtype=np.float32)
 
     def _drawn(self, name: str, shape: tuple[int, int]) -> Array:
         rng = np.random.default_rng([self._seed, zlib.crc32(name.encode())])

@@ -27,6 +27,7 @@ from edge_agent.training.evaluate import MAX_TOKENS, evaluate
 from edge_agent.training.feedback import ErrorFeedback
 from edge_agent.training.following import follow_all
 from edge_agent.training.heap import trim_heap
+from edge_agent.training.moved import MovedModel
 from edge_agent.training.optimizers import check_words
 from edge_agent.training.residuals import Facts
 from edge_agent.training.start import CORE, PackedStart
@@ -54,6 +55,7 @@ class Tasks:
         self._report = report
         self._pause_asked = pause_asked
         self._base: Base | None = None
+        self._moved: MovedModel | None = None
         self._held = ("", "")  # path and kind of the base
         self._began = self._load_s = 0.0
 
@@ -71,6 +73,9 @@ class Tasks:
 
     def release(self) -> None:
         """Give back everything but the base model."""
+        if self._moved is not None:
+            self._moved.close()
+            self._moved = None
         if self._base is not None:
             self._base.clear()
         gc.collect()
@@ -85,7 +90,7 @@ class Tasks:
         base = self._warm_base(work.base_folder, work.rung)
         metrics = update = None
         start = PackedStart(manifest, paths, work.components)
-        placed = base.place(start, _trained(role, work))
+        placed = self._placed(work, base, start, _trained(role, work))
         trains = work.work is not None and role.trains
         held_out, drawn = self._rows(work, base, trains=trains)
         self._load_s = time.monotonic() - self._began
@@ -97,6 +102,13 @@ class Tasks:
             trim_heap()  # AdamW's moments, of which many are small, are gone
             update = self._pack(work, work.work, placed, start)
         self._report(Finished(task=work.task, update=update, train=metrics))
+
+    def _placed(self, work: Work, base: Base, start: PackedStart, trained: Trained) -> Placed:
+        if not start.weights or trained.full:
+            return base.place(start, trained)
+        folder, copy = Path(work.base_folder), Path(work.out) / "moved"
+        self._moved = MovedModel(base, folder, start, rung=work.rung, work=copy)
+        return self._moved
 
     def _warm_base(self, path: str, rung: str) -> Base:
         wanted = (path, kind_of(rung))

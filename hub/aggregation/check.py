@@ -40,7 +40,7 @@ def check_update(
         update: the packed blob; a file is read one tensor at a time.
         kind: which part of the adapter was to be trained.
         manifest: of the adapter that the device started from.
-        rank: of the device's factors; ignored for a prompt.
+        rank: of the device's factors; ignored for other parts.
         codec: name of the codec offered.
         max_rms: greatest root mean square of any tensor's difference; see `reach`.
         trains: which LoRA factors were to be trained.
@@ -49,8 +49,11 @@ def check_update(
         RefusedUpdateError: names, shapes, codec or sizes differ, a value isn't finite, or a
             tensor moved out of all proportion. The message is meant for the device.
     """
-    lora = update_shapes(manifest.expected_lora(rank), trains)
-    expected = lora if kind == "lora" else manifest.expected_prompt()
+    expected = {
+        "lora": update_shapes(manifest.expected_lora(rank), trains),
+        "prompt": manifest.expected_prompt(),
+        "full": manifest.expected_full(),
+    }[kind]
     if kind == "lora" and not 0 < rank <= manifest.rank:
         raise RefusedUpdateError(f"rank is {rank}; the adapter allows 1 to {manifest.rank}.")
     if not expected:
@@ -71,6 +74,6 @@ def check_update(
 
 
 def _rms(packed: PackedFile, name: str) -> float:
-    values = packed.get(name)
-    total = float(np.einsum("ij,ij->", values, values, dtype=np.float64))
+    values = packed.get(name).ravel()
+    total = float(np.einsum("i,i->", values, values, dtype=np.float64))
     return math.sqrt(total / values.size)

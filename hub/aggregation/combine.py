@@ -5,7 +5,7 @@ update, in device-id order, so that neither memory nor the result depends on how
 layers there are or who came first.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,13 +27,12 @@ from hub.aggregation.contract import (
 )
 from hub.aggregation.layers import Layers
 from hub.aggregation.slices import SlicedFactors
+from hub.aggregation.vectors import KEPT_OPEN, PackedFiles, Vectors
+from wire.codecs.contract import Shape
 from wire.core_directions import directions
 from wire.manifest import AdapterManifest
-from wire.tensors import PackedFile
+from wire.tensors import reading
 from wire.trained_factors import Trains
-
-#: Packed files that stay open from layer to layer.
-KEPT_OPEN = 64
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,8 @@ class Combined:
     """The new global adapter's tensors. A part is None when nobody contributed to it."""
 
     lora: Layers | None
-    prompt: dict[str, Array] | None
+    prompt: Mapping[str, Array] | None
+    full: Mapping[str, Array] | None = None
 
 
 @contextmanager
@@ -56,9 +56,9 @@ def combine(
 
     Args:
         current: the published adapter, as the devices decoded it.
-        contributions: in any order; weights count within LoRA and within prompts.
+        contributions: in any order; weights count within a part of the adapter.
         product: how LoRA factors are combined.
-        factor: how soft prompts are combined.
+        factor: how soft prompts and whole weights are combined.
         round_: that ends with this.
 
     Raises:
@@ -71,12 +71,22 @@ def combine(
             raise AggregationError(
                 f"device {first.device} contributed twice; pass one update per device."
             )
-    lora = [one for one in ordered if one.kind == "lora"]
-    prompt = [one for one in ordered if one.kind == "prompt"]
+    lora, prompt, full = (
+        [one for one in ordered if one.kind == kind] for kind in ("lora", "prompt", "full")
+    )
+    if prompt and current.prompt is None:
+        raise AggregationError("there are prompt updates, but the global adapter has no prompt.")
+    if full and not current.manifest.weights:
+        raise AggregationError("there are updates of all weights, but the adapter has none.")
+    shapes, weights = current.manifest.expected_prompt(), current.manifest.expected_full()
     with ExitStack() as stack:
         yield Combined(
             lora=_combine_lora(current, lora, product, stack, round_) if lora else None,
-            prompt=_combine_prompt(current, prompt, factor) if prompt else None,
+            # Small, and so in memory.
+            prompt=dict(_combine_vectors(current.prompt, shapes, prompt, factor, stack))
+            if prompt
+            else None,
+            full=_combine_vectors(current.full, weights, full, factor, stack) if full else None,
         )
 
 
@@ -177,17 +187,19 @@ class _Opened:
             yield opened
 
 
-def _combine_prompt(
-    current: GlobalAdapter, contributions: list[Contribution], rule: FactorRule
-) -> dict[str, Array]:
-    if current.prompt is None:
-        raise AggregationError("there are prompt updates, but the global adapter has no prompt.")
-    expected = current.manifest.expected_prompt()
+def _combine_vectors(
+    current: Path | None,
+    expected: Mapping[str, Shape],
+    contributions: list[Contribution],
+    rule: FactorRule,
+    stack: ExitStack,
+) -> Vectors:
+    before = stack.enter_context(reading(current, expected))
+    files = stack.enter_context(PackedFiles(expected))
 
-    def read(path: Path) -> Array:
-        with PackedFile.open(path, expected) as packed:
-            return packed.get("prompt")
+    # A difference is added as it is, whichever value it started from.
+    def combined(name: str) -> Array:
+        updates = (VectorUpdate(one.weight, files.get(one.update, name)) for one in contributions)
+        return rule.combine(before(name), updates)
 
-    # A prompt's difference is added as it is, whichever prompt it started from.
-    updates = (VectorUpdate(one.weight, read(one.update)) for one in contributions)
-    return {"prompt": rule.combine(read(current.prompt), updates)}
+    return Vectors(expected, combined)

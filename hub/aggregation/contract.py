@@ -19,7 +19,7 @@ from wire.trained_factors import Rest, Trains
 
 Array = NDArray[np.float32]
 Array64 = NDArray[np.float64]
-Kind = Literal["lora", "prompt"]
+Kind = Literal["lora", "prompt", "full"]
 #: What becomes of a layer's basis in a round. ``same``: the factors move, component by component.
 #: ``turned``: only the product counts, so the hub may turn the factors towards the ones before
 #: (`hub.aggregation.alignment`). ``new``: other components, in an order that counts.
@@ -48,6 +48,8 @@ class GlobalAdapter:
     manifest: AdapterManifest
     lora: tuple[Slice, ...]  # the most important components first; none in a job of prompts alone
     prompt: Path | None  # packed soft prompt; None when the job has none
+    #: How far all weights have moved, packed; None when they have not, or aren't trained.
+    full: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Contribution:
     kind: Kind
     weight: float  # > 0; only the ratios matter
     update: Path  # packed differences to the start
-    rank: int = 0  # of the device's LoRA factors; 0 for a prompt
+    rank: int = 0  # of the device's LoRA factors; 0 for other parts
     start: tuple[Slice, ...] | None = None
     trains: Trains = "both"  # which factors the update holds
 

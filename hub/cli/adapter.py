@@ -17,6 +17,7 @@ class Format(StrEnum):
     """As what an adapter is written."""
 
     PEFT = "peft"
+    MODEL = "model"
 
 
 @app.command("list", epilog="Example: lorikeet-hub adapter list")
@@ -53,11 +54,14 @@ def list_(hub: HubUrl = DEFAULT_HUB, as_json: AsJson = False) -> None:
 def export(
     job: Annotated[str, typer.Argument(help="The job's name.", show_default=False)],
     out: Annotated[Path, typer.Option(help="A folder that isn't there yet.", show_default=False)],
-    format_: Annotated[Format, typer.Option("--format", help="As what.")] = Format.PEFT,
+    format_: Annotated[
+        Format | None,
+        typer.Option("--format", help="As what. Default: what the job has trained."),
+    ] = None,
     hub: HubUrl = DEFAULT_HUB,
     as_json: AsJson = False,
 ) -> None:
-    """Write a job's newest adapter as a folder that PEFT loads."""
+    """Write a job's newest adapter as a folder that PEFT loads, or a whole model."""
     from hub.cli.client import HubClient
     from hub.cli.unpack import unpack
 
@@ -65,8 +69,19 @@ def export(
         message = f"--out is {out}; it exists. Name a folder that isn't there yet."
         raise ConfigError("--out", str(out), "a folder that isn't there yet", message=message)
     with HubClient(hub) as client:
+        found = _format(next((one.method for one in client.jobs() if one.job == job), ""))
+        if format_ is not None and format_ != found:
+            message = f"--format is {format_.value}; job {job} has trained a {found.value}."
+            raise ConfigError("--format", format_.value, found.value, message=message)
         files = unpack(lambda target: client.adapter(job, target), out)
     if as_json:
-        print_json({"job": job, "format": format_.value, "out": str(out), "files": files})
+        print_json({"job": job, "format": found.value, "out": str(out), "files": files})
     else:
         print_line(f"{out}: {', '.join(files)}")
+
+
+def _format(method: str) -> Format:
+    """Return as what a job's method is exported."""
+    from hub.jobs import WHOLE_METHODS
+
+    return Format.MODEL if method in WHOLE_METHODS else Format.PEFT

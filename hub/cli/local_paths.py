@@ -7,7 +7,13 @@ import msgspec
 from hub.yaml_text import find_scalar
 
 #: The keys whose values may be paths.
-_PATHS = (["model", "base"], ["hub", "public_data"], ["hub", "validation"])
+_PATHS = (
+    ["model", "base"],
+    ["hub", "public_data"],
+    ["hub", "validation"],
+    ["pretrain", "config"],
+    ["pretrain", "tokenizer_text"],
+)
 
 
 def with_local_paths(text: str, folder: Path) -> str:

@@ -51,7 +51,7 @@ def printable(text: str) -> str:
 
 def updates(members: "list[Member]") -> str:
     """Return how many of those that train have delivered."""
-    training = [member for member in members if member.role in ("lora", "prompt")]
+    training = [member for member in members if member.role not in ("infer", "none")]
     delivered = sum(member.update_bytes > 0 for member in training)
     return f"{delivered} of {len(training)}"
 

@@ -9,11 +9,11 @@ from hub.aggregation.product_sum import Array64
 from hub.offline.lora_config import LoraConfig, read_config
 from wire.errors import MalformedError
 from wire.safetensors_header import StoredTensor, read_header
+from wire.safetensors_numbers import READABLE, read_numbers
 
 WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _FACTORS = {".lora_A.weight": "A", ".lora_B.weight": "B"}
-_STORED = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 
 class LoraFolder:
@@ -87,20 +87,15 @@ class LoraFolder:
         return b.shape[0], a.shape[1]
 
     def _numbers(self, target: str, stored: StoredTensor) -> Array64:
-        kind = _STORED[stored.dtype]
-        with (self.path / WEIGHTS).open("rb") as file:
-            file.seek(stored.start)
-            data = file.read(stored.size_bytes)
-        if len(data) != stored.size_bytes:
-            raise MalformedError(f"{self.path}: {target} was cut off.")
-        values = np.frombuffer(data, dtype=kind)
-        if stored.dtype == "BF16":
-            values = (values.astype("<u4") << 16).view("<f4")
+        try:
+            values = read_numbers(self.path / WEIGHTS, stored)
+        except MalformedError as error:
+            raise MalformedError(f"{self.path}: {target}: {error}") from error
         if not np.isfinite(values).all():
             raise MalformedError(
                 f"{self.path}: {target} has entries that are NaN or infinite. Leave it out."
             )
-        return values.astype(np.float64).reshape(stored.shape)
+        return values.astype(np.float64)
 
 
 def _sorted(
@@ -114,9 +109,9 @@ def _sorted(
             raise MalformedError(
                 f"{path} holds {name[:200]!r}; only factors of linear layers can be combined."
             )
-        if stored.dtype not in _STORED:
+        if stored.dtype not in READABLE:
             raise MalformedError(
-                f"{path}: {name[:200]!r} is {stored.dtype}; read are {', '.join(_STORED)}."
+                f"{path}: {name[:200]!r} is {stored.dtype}; read are {', '.join(READABLE)}."
             )
         target = name.removeprefix(_PREFIX).removesuffix(suffix)
         found.setdefault(target, {})[_FACTORS[suffix]] = stored

@@ -7,7 +7,7 @@ that comes late refers to one of them.
 """
 
 import filecmp
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from math import prod
 from pathlib import Path
@@ -17,19 +17,21 @@ import msgspec
 from hub.aggregation.alignment import aligned
 from hub.aggregation.bands import bands, slices
 from hub.aggregation.combine import Combined
-from hub.aggregation.contract import Factors, GlobalAdapter, Slice
+from hub.aggregation.contract import Array, Factors, GlobalAdapter, Slice
 from hub.aggregation.layers import Layers
 from hub.aggregation.slices import SlicedFactors
 from hub.aggregation.start import lora_start, prompt_start
+from hub.aggregation.vectors import Vectors
 from hub.export.peft_folder import export_peft
-from hub.rounds.packing import Cut, Few, Tensors, cuts, followed, packed
+from hub.rounds.packing import Cut, Tensors, cuts, followed, packed
 from hub.scheduling.codec_choice import choose_codec
 from wire.blobs import BlobStore
 from wire.chunk_hashes import list_of_file
 from wire.codecs import catalogue
+from wire.codecs.contract import Shape
 from wire.errors import MalformedError
-from wire.manifest import AdapterManifest, AdapterPart, BlobName, Difference
-from wire.tensors import PackedFile
+from wire.manifest import AdapterManifest, AdapterPart, BlobName, Difference, PartName
+from wire.tensors import reading
 
 #: Of whole adapters: devices compute from the decoded one, so its rounding is no error between us.
 WHOLE_CODEC = "bf16"
@@ -52,6 +54,8 @@ class Adapters:
     ) -> str:
         """Store the adapter before round 1; return its manifest's sha256.
 
+        Of weights that have not moved yet there is nothing to store.
+
         Args:
             manifest: without parts.
             seed: the job's.
@@ -65,7 +69,8 @@ class Adapters:
             ranks = slices(manifest.rank, numbers) if ordered else [manifest.rank]
             parts += self._first("lora", lora_start(manifest, seed), ranks, codec)
         if manifest.tokens:
-            parts += self._first("prompt", Few(prompt_start(manifest, seed)), [], codec)
+            prompt = Vectors(manifest.expected_prompt(), prompt_start(manifest, seed).__getitem__)
+            parts += self._first("prompt", prompt, [], codec)
         return self._put(msgspec.structs.replace(manifest, parts=parts))
 
     def advance(
@@ -88,18 +93,25 @@ class Adapters:
             codec: of the job file.
             mixed: whether devices of lower rank take part, which start from leading components.
         """
-        prompt = None if combined.prompt is None else Few(combined.prompt)
+        manifest = start.manifest
+        vectors: dict[PartName, Tensors | None] = {
+            "lora": combined.lora,
+            "prompt": _vectors(manifest.expected_prompt(), combined.prompt),
+            "full": _vectors(manifest.expected_full(), combined.full),
+        }
         parts = []
-        for new, olds in (
-            (combined.lora, start.manifest.lora_slices()),
-            (prompt, [one for one in start.manifest.parts if one.name == "prompt"]),
-        ):
-            parts += (
-                olds if new is None else self._next(start, olds, new, round_, codec, mixed=mixed)
-            )
+        for name, new in vectors.items():
+            olds = _parts(manifest, name)
+            if new is None:
+                parts += olds
+            elif not olds:
+                # All zeros before: the difference is the whole.
+                parts += self._from_nothing(name, new, round_, codec)
+            else:
+                parts += self._next(start, olds, new, round_, codec, mixed=mixed)
         previous = BlobName(sha256=before, size_bytes=self._path(before).stat().st_size)
         return self._put(
-            msgspec.structs.replace(start.manifest, round=round_, parts=parts, previous=previous)
+            msgspec.structs.replace(manifest, round=round_, parts=parts, previous=previous)
         )
 
     def load(self, sha256: str) -> GlobalAdapter:
@@ -112,8 +124,11 @@ class Adapters:
         lora = [
             Slice(self._path(one.sha256), manifest.rank_of(one)) for one in manifest.lora_slices()
         ]
-        prompts = [self._path(one.sha256) for one in manifest.parts if one.name == "prompt"]
-        return GlobalAdapter(manifest, tuple(lora), prompts[0] if prompts else None)
+        prompt, full = (
+            next((self._path(one.sha256) for one in _parts(manifest, name)), None)
+            for name in ("prompt", "full")
+        )
+        return GlobalAdapter(manifest, tuple(lora), prompt, full)
 
     def manifest(self, sha256: str) -> AdapterManifest:
         """Return a version's manifest.
@@ -173,7 +188,7 @@ class Adapters:
         return path
 
     def _first(
-        self, name: str, tensors: Tensors, ranks: list[int], codec: str
+        self, name: PartName, tensors: Tensors, ranks: list[int], codec: str
     ) -> list[AdapterPart]:
         """Store a part's start: entropy-coded, if the whole codec keeps no more than that."""
         parts = cuts(tensors, ranks)
@@ -195,8 +210,17 @@ class Adapters:
         with self._store.draft(followed(small, [], part.shapes, WHOLE_CODEC)) as rounded:
             return filecmp.cmp(rounded, whole, shallow=False)
 
+    def _from_nothing(
+        self, name: PartName, tensors: Tensors, round_: int, codec: str
+    ) -> list[AdapterPart]:
+        """Store a part of which nothing was there before, as coarsely as a difference."""
+        parts = cuts(tensors, [])
+        kind = _difference_codec(codec, sum(prod(shape) for shape in tensors.shapes.values()))
+        with packed(self._store, tensors, parts, kind, round_) as places:
+            return self._stored(name, places, parts, kind)
+
     def _whole(
-        self, name: str, tensors: Tensors, parts: list[Cut], codec: str
+        self, name: PartName, tensors: Tensors, parts: list[Cut], codec: str
     ) -> list[AdapterPart]:
         """Store a part as a whole."""
         kind = codec if codec in _WHOLE else WHOLE_CODEC
@@ -222,10 +246,11 @@ class Adapters:
         # In a new basis what changed is as large as the adapter: coding it would spoil it.
         if kind in _WHOLE or (isinstance(new, Layers) and new.basis == "new"):
             return self._whole(name, new, parts, kind)
+        before = [self._path(old.sha256) for old in olds]
         with ExitStack() as stack:
-            changes = _changes(new, start, bands(manifest.rank) if mixed else ranks, stack)
+            within = bands(manifest.rank) if mixed else ranks
+            changes = _changes(new, start, before[0], within, stack)
             changed = stack.enter_context(packed(self._store, changes, parts, kind, round_))
-            before = [self._path(old.sha256) for old in olds]
             wholes = [
                 stack.enter_context(
                     self._store.draft(followed(path, [change], part.shapes, WHOLE_CODEC))
@@ -255,12 +280,12 @@ class Adapters:
         return msgspec.structs.replace(part, difference=named)
 
     def _stored(
-        self, name: str, paths: list[Path], parts: list[Cut], codec: str
+        self, name: PartName, paths: list[Path], parts: list[Cut], codec: str
     ) -> list[AdapterPart]:
         """Store files as a part's slices."""
         return [
             AdapterPart(
-                name="lora" if name == "lora" else "prompt",
+                name=name,
                 sha256=self._store.put_file(path),
                 size_bytes=path.stat().st_size,
                 codec=codec,
@@ -284,18 +309,29 @@ def _difference_codec(codec: str, numbers: int) -> str:
     return chosen or WHOLE_CODEC
 
 
+def _parts(manifest: AdapterManifest, name: PartName) -> list[AdapterPart]:
+    """Return the parts of a name, LoRA's most important components first."""
+    if name == "lora":
+        return manifest.lora_slices()
+    return [one for one in manifest.parts if one.name == name]
+
+
+def _vectors(shapes: Mapping[str, Shape], tensors: Mapping[str, Array] | None) -> Vectors | None:
+    return None if tensors is None else Vectors(shapes, tensors.__getitem__)
+
+
 def _changes(
-    new: Tensors, start: GlobalAdapter, within: Sequence[int], stack: ExitStack
+    new: Tensors, start: GlobalAdapter, old: Path, within: Sequence[int], stack: ExitStack
 ) -> Tensors:
     """Return what changed; factors that may be turned are, towards the ones before.
 
-    They are turned ``within`` bands of so many components each. The files of the one before stay
-    open as long as the stack.
+    They are turned ``within`` bands of so many components each; vectors are compared with the file
+    ``old``. The files of the one before stay open as long as the stack.
     """
     manifest = start.manifest
     if not isinstance(new, Layers):
-        with PackedFile.open(start.prompt or Path(), manifest.expected_prompt()) as prompt:
-            return Few({name: new[name] - prompt.get(name) for name in new})
+        was = stack.enter_context(reading(old, new.shapes))
+        return Vectors(new.shapes, lambda name: new[name] - was(name))
     before = stack.enter_context(SlicedFactors(manifest, start.lora))
 
     def changed(target: str) -> Factors:

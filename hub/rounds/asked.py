@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from hub.aggregation.contract import ProductRule
+from hub.aggregation.contract import Kind, ProductRule
 from hub.jobs import AdversarialPart
 from wire.messages import Adversarial, LocalWork
 from wire.messages.plan import Role
@@ -13,6 +13,13 @@ if TYPE_CHECKING:
 
 #: The rung on which a device trains cores, whatever the others do.
 CORE_RUNG = "core"
+
+_KINDS: dict[str, Kind] = {"lora": "lora", "full": "full"}
+
+
+def kind_of(role: str) -> Kind:
+    """Return which part of the adapter a device of a role trains."""
+    return _KINDS.get(role, "prompt")
 
 
 def trains_of(rule: ProductRule, rung: str, round_: int) -> Trains:

@@ -11,7 +11,7 @@ from hub.aggregation.rules import factor_rule, keeps_basis, product_rule
 from hub.rounds import events
 from hub.rounds.actions import Combine
 from hub.rounds.adapters import Adapters
-from hub.rounds.asked import trains_of
+from hub.rounds.asked import kind_of, trains_of
 from hub.rounds.controls import Controls, advance
 from hub.rounds.own_round import OwnRound
 from hub.rounds.server_state import read_state
@@ -43,7 +43,7 @@ def combine_round(
 
     Args:
         action: which updates, onto which adapter.
-        rule: how LoRA factors are combined; prompts are averaged.
+        rule: how LoRA factors are combined; other parts are averaged.
         strategy: how much each update weighs, and what becomes of the mean.
         trained: what the strategy is told of an update that is combined in a round.
         codec: of the job file.
@@ -58,9 +58,9 @@ def combine_round(
     record: dict[str, float] = {}
     shares: dict[Kind, float] = {}
     contributions = []
-    kinds: tuple[Kind, ...] = ("lora", "prompt")
+    kinds: tuple[Kind, ...] = ("lora", "prompt", "full")
     for kind in kinds:
-        updates = [one for one in action.updates if (one.role == "lora") == (kind == "lora")]
+        updates = [one for one in action.updates if kind_of(one.role) == kind]
         if not updates:
             continue
         weights = strategy.weights([trained(one, action.round) for one in updates])
@@ -77,7 +77,7 @@ def combine_round(
             for one in action.updates
             if not one.staleness(action.round)
         ]
-        shapes = start.manifest.expected_prompt()
+        shapes = start.manifest.expected_prompt() | start.manifest.expected_full()
         controls = advance(blobs, shapes, before, fresh, strategy.local.control)
     product = product_rule(rule)
     by_device = {update.device: update for update in action.updates}
@@ -131,7 +131,7 @@ def _contribution(
             raise SpoiledUpdateError(update.device, reason) from error
     return Contribution(
         device=update.device,
-        kind="lora" if update.role == "lora" else "prompt",
+        kind=kind_of(update.role),
         weight=weight,
         update=path,
         rank=update.rank,

@@ -15,6 +15,7 @@ import msgspec
 
 from hub.aggregation.contract import AggregationError, ProductRule, Trained
 from hub.aggregation.rules import orders, product_rule
+from hub.export.whole_folder import export_whole
 from hub.jobs import JobFile
 from hub.models import BaseModel, target_shapes
 from hub.rounds import actions, events
@@ -161,7 +162,8 @@ class JobRun:
         """What devices plan with."""
         file, local = self.file, self.file.local
         return JobKnobs(
-            method=file.method,
+            # A base from scratch is trained like any other.
+            method="full" if file.trains_weights else file.method,
             rank=file.lora.rank,
             min_rank=file.lora.min_rank,
             batch=local.batch,
@@ -291,12 +293,15 @@ class JobRun:
             self.desk.blobs.delete(sha256)
 
     def _export(self, manifest: str) -> None:
+        if self.file.trains_weights:
+            export_whole(self.desk.adapters.load(manifest), self.folder, self.base.folder)
+            return
         base = self.base.name if "/" in self.base.name else str(self.base.folder)
         self.desk.adapters.export(manifest, self.folder, base)
 
     @property
     def folder(self) -> Path:
-        """Where the newest adapter lies as PEFT folders."""
+        """Where the newest adapter lies as PEFT folders, or the whole model as one."""
         return self.desk.folder / "adapters" / self.name
 
     def live_blobs(self) -> set[str]:
@@ -336,6 +341,7 @@ def start_manifest(file: JobFile, base: BaseModel) -> AdapterManifest:
         shapes=target_shapes(targets, file.lora.rank_pattern),
         hidden_size=base.shape.hidden_size,
         parts=[],
+        weights=base.weights if file.trains_weights else {},
     )
 
 

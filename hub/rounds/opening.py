@@ -167,6 +167,7 @@ class Opening:
             matrices=len(targets),
             cores_alone=trains == "core",
             prompt_parameters=file.prompt.tokens * self._run.base.shape.hidden_size,
+            full_parameters=self._run.base.shape.parameters,
         )
 
 

@@ -30,6 +30,7 @@ from hub.errors import HubError
 from hub.own_text.worker import Done, OwnTextError, Worker
 from hub.rounds.actions import Combine
 from hub.rounds.adapters import Adapters
+from hub.rounds.asked import kind_of
 from wire.messages import LocalWork
 from wire.messages.plan import Role
 from wire.trained_factors import Trains
@@ -85,7 +86,7 @@ class OwnWork(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def kind(self) -> Kind:
         """Which part of the adapter is trained."""
-        return "prompt" if self.role == "prompt" else "lora"
+        return kind_of(self.role)
 
     @property
     def trains(self) -> Trains:
@@ -156,6 +157,7 @@ class OwnRound:
             yield Combined(
                 lora=combined.lora if added.lora is None else added.lora,
                 prompt=combined.prompt if added.prompt is None else added.prompt,
+                full=combined.full if added.full is None else added.full,
             )
 
     def validate(self, round_: int, sha256: str) -> None:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from hub.jobs import JobFile
 from hub.rounds.asked import local_work
 from hub.rounds.own_round import OwnRound, OwnWork
 from wire.messages.plan import Role
@@ -19,8 +20,7 @@ def own_round(run: "JobRun", round_: int) -> OwnRound | None:
     if not run.spec.texts:
         return None
     part, local = run.file.hub, run.file.local
-    role: Role = "lora" if "lora" in run.file.method else "prompt"
-    rung = part.rung if role == "lora" else "prompt"
+    role, rung = _role(run.file)
     work = local_work(
         run,
         role,
@@ -48,3 +48,10 @@ def own_round(run: "JobRun", round_: int) -> OwnRound | None:
         ),
         run.desk.adapters,
     )
+
+
+def _role(file: JobFile) -> tuple[Role, str]:
+    """Return as which role the hub trains, and on which rung."""
+    if file.trains_weights:  # which are in memory in any case
+        return "full", "resident" if file.hub.rung == "streamed" else file.hub.rung
+    return ("lora", file.hub.rung) if "lora" in file.method else ("prompt", "prompt")

@@ -13,26 +13,18 @@ from hub.aggregation.bands import spans
 from hub.aggregation.contract import Array
 from hub.aggregation.layers import Layers
 from hub.aggregation.slices import along_components, cut, with_components
+from hub.aggregation.vectors import Vectors
 from wire.blobs import BlobStore
 from wire.codecs import by_name
 from wire.codecs.contract import Shape
 from wire.frames import follow
 from wire.tensors import PackedWriter
 
-
-class Few(dict[str, Array]):
-    """Tensors that are in memory anyway: a prompt."""
-
-    @property
-    def shapes(self) -> dict[str, Shape]:
-        return {name: tensor.shape for name, tensor in self.items()}
-
-
-Tensors = Layers | Few
+Tensors = Layers | Vectors
 
 
 class Cut(NamedTuple):
-    """One slice of a set of tensors: a range of components. A prompt has just one, the whole."""
+    """One slice of a set of tensors: a range of components. Vectors have just one, the whole."""
 
     first: int
     stop: int
@@ -48,8 +40,8 @@ class Cut(NamedTuple):
 
 
 def cuts(tensors: Tensors, ranks: Sequence[int]) -> list[Cut]:
-    """Return slices of so many components each; of a prompt, which has none, the whole."""
-    if isinstance(tensors, Few):
+    """Return slices of so many components each; of vectors, which have none, the whole."""
+    if isinstance(tensors, Vectors):
         return [Cut(0, 0, tensors.shapes)]
     return [
         Cut(first, stop, dict(_narrowed(tensors.shapes, first, stop)))

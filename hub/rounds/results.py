@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hub.aggregation.check import check_update, reach
 from hub.aggregation.contract import RefusedUpdateError
 from hub.rounds import events
-from hub.rounds.asked import trains_of
+from hub.rounds.asked import kind_of, trains_of
 from hub.rounds.queries import may_take, verdict
 from hub.rounds.state import MemberState
 from wire.errors import MalformedError
@@ -48,8 +48,11 @@ class Results:
             return None
         member = found[1].member
         view = self._run.opening.view(0, found[0])
-        lora = member.role == "lora"
-        numbers = view.lora_parameters_per_rank * member.rank if lora else view.prompt_parameters
+        numbers = {
+            "lora": view.lora_parameters_per_rank * member.rank,
+            "prompt": view.prompt_parameters,
+            "full": view.full_parameters,
+        }[kind_of(member.role)]
         names = 2 * len(self._run.base.targets) + 1
         # Nothing packs worse than raw; the header names each part once, in JSON.
         return numbers * 5 + names * 1024 + 4096
@@ -143,7 +146,7 @@ class Results:
         def work() -> None:
             check_update(
                 path,
-                "lora" if part.role == "lora" else "prompt",
+                kind_of(part.role),
                 manifest,
                 rank=part.rank,
                 codec=part.codec,

@@ -5,12 +5,10 @@ Each published adapter has its own state; the log says which (`hub.rounds.events
 a round that is combined again, after a kill or without one device, begins from the same one.
 """
 
-from pathlib import Path
-from typing import Literal
-
 import msgspec
 
-from hub.rounds.controls import Controls
+from hub.aggregation.contract import Kind
+from hub.rounds.controls import Controls, state_blob
 from wire.blobs import BlobStore
 from wire.errors import MalformedError
 
@@ -18,7 +16,7 @@ from wire.errors import MalformedError
 class ServerState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The blobs of a state, by their sha256: of each part, what is kept of its tensors."""
 
-    parts: dict[Literal["lora", "prompt"], str] = {}
+    parts: dict[Kind, str] = {}
     control: str | None = None  # the mean of the devices' control variates
     own_controls: dict[str, str] = {}  # by device
 
@@ -45,7 +43,7 @@ def read_state(store: BlobStore, sha256: str) -> ServerState:
         MalformedError: the blob is gone or damaged.
     """
     try:
-        return msgspec.json.decode(state_path(store, sha256).read_bytes(), type=ServerState)
+        return msgspec.json.decode(state_blob(store, sha256).read_bytes(), type=ServerState)
     except msgspec.DecodeError as error:
         raise MalformedError(f"blob {sha256[:12]} is no strategy's state: {error}") from error
 
@@ -55,15 +53,3 @@ def state_blobs(store: BlobStore, sha256: str) -> set[str]:
     if store.path(sha256) is None:
         return {sha256}
     return {sha256, *read_state(store, sha256).blobs}
-
-
-def state_path(store: BlobStore, sha256: str) -> Path:
-    """Return where a blob of a state lies.
-
-    Raises:
-        MalformedError: it is gone.
-    """
-    path = store.path(sha256)
-    if path is None:
-        raise MalformedError(f"blob {sha256[:12]} of the strategy's state is gone.")
-    return path

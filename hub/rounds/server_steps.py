@@ -1,7 +1,7 @@
 """A strategy's step at the hub, from blobs to blobs.
 
-Each layer is combined once, when its step is taken: the result and what is kept lie on disk until
-both are packed (`hub.rounds.spool`). So one layer at a time is in memory.
+Each layer or tensor is combined once, when its step is taken: the result and what is kept lie on
+disk until both are packed (`hub.rounds.spool`). So one of them at a time is in memory.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,15 +21,22 @@ from hub.aggregation.contract import (
     Momentum,
 )
 from hub.aggregation.layers import Layers
-from hub.aggregation.server_step import slots_of, step_product, step_tensor, velocity_rank
+from hub.aggregation.server_step import (
+    StepOfTensor,
+    slots_of,
+    step_product,
+    step_tensor,
+    velocity_rank,
+)
 from hub.aggregation.slices import SlicedFactors, along_components, with_components
-from hub.rounds.controls import Controls
-from hub.rounds.server_state import ServerState, read_state, state_path
+from hub.aggregation.vectors import Vectors
+from hub.rounds.controls import Controls, state_blob
+from hub.rounds.server_state import ServerState, read_state
 from hub.rounds.spool import Spool
 from wire.blobs import BlobStore
 from wire.codecs import by_name
 from wire.codecs.contract import Shape
-from wire.tensors import PackedFile, write_packed
+from wire.tensors import PackedFile, reading, write_packed
 
 Server = Momentum | EntryStep | None
 
@@ -86,7 +93,7 @@ class ServerSteps:
         old = read_state(self._store, before) if before is not None else ServerState()
         parts = dict(old.parts)
         with ExitStack() as stack:
-            lora, prompt = combined.lora, combined.prompt
+            lora, prompt, full = combined.lora, combined.prompt, combined.full
             if lora is not None and start.lora and self._moves(shares["lora"]):
                 work = _Lora(
                     self._store,
@@ -99,38 +106,79 @@ class ServerSteps:
                 )
                 lora = work.run(lora, parts)
             if prompt is not None and start.prompt is not None and self._moves(shares["prompt"]):
-                prompt = self._step_prompt(start, prompt, shares["prompt"], parts)
+                prompt = self._vectors(start, "prompt", shares, stack).run(prompt, parts)
+            if full is not None and self._moves(shares["full"]):
+                full = self._vectors(start, "full", shares, stack).run(full, parts)
             after = controls or old.controls
             state = ServerState(parts=parts, control=after.common, own_controls=dict(after.own))
             kept = self._store.put(state.encode()) if state.blobs else None
-            yield Stepped(Combined(lora=lora, prompt=prompt), kept)
+            yield Stepped(Combined(lora=lora, prompt=prompt, full=full), kept)
 
     def _moves(self, share: float) -> bool:
         """Whether anything is to be done to a mean."""
         return self._server is not None or share != 1
 
-    def _step_prompt(
+    def _vectors(
+        self, start: GlobalAdapter, kind: Kind, shares: Mapping[Kind, float], stack: ExitStack
+    ) -> "_Vectors":
+        manifest, prompt = start.manifest, kind == "prompt"
+        return _Vectors(
+            self._store,
+            self._server,
+            kind=kind,
+            shapes=manifest.expected_prompt() if prompt else manifest.expected_full(),
+            old=start.prompt if prompt else start.full,
+            share=shares[kind],
+            stack=stack,
+        )
+
+
+class _Vectors:
+    """The step of tensors in a common basis, one at a time.
+
+    Args:
+        store: the hub's blobs.
+        server: the strategy's step.
+        kind: which part they are.
+        shapes: of the tensors by name.
+        old: packed, as they were before; None: zeros.
+        share: the sum of the updates' weights.
+        stack: for files, and the context in which the result is good.
+    """
+
+    def __init__(
         self,
-        start: GlobalAdapter,
-        mean: Mapping[str, Array],
+        store: BlobStore,
+        server: Server,
+        *,
+        kind: Kind,
+        shapes: Mapping[str, Shape],
+        old: Path | None,
         share: float,
-        parts: dict[Kind, str],
-    ) -> dict[str, Array]:
-        shapes = start.manifest.expected_prompt()
-        slots = slots_of(self._server)
-        kept: dict[str, Array] = {}
-        new: dict[str, Array] = {}
-        with ExitStack() as stack:
-            old = stack.enter_context(PackedFile.open(_there(start.prompt), shapes))
-            known = _known(self._store, parts.get("prompt"), _slotted(shapes, slots), stack)
-            for name in shapes:
-                before = None if known is None else {s: known.get(f"{s}.{name}") for s in slots}
-                one = step_tensor(old.get(name), mean[name], share, self._server, before)
-                new[name] = one.value
-                kept |= {f"{slot}.{name}": tensor for slot, tensor in one.kept.items()}
-        if slots:
-            parts["prompt"] = _keep(self._store, _slotted(shapes, slots), kept)
-        return new
+        stack: ExitStack,
+    ) -> None:
+        self._store = store
+        self._server = server
+        self._kind = kind
+        self._shapes = dict(shapes)
+        self._old = stack.enter_context(reading(old, shapes))
+        self._share = share
+        self._slots = slots_of(server)
+        self._stack = stack
+
+    def run(self, mean: Mapping[str, Array], parts: dict[Kind, str]) -> Vectors:
+        """Return the tensors after the step; what is kept of them goes into ``parts``."""
+        store, stack, slotted = self._store, self._stack, _slotted(self._shapes, self._slots)
+        new = Spool(stack.enter_context(store.draft(_nothing)), self._shapes)
+        kept = Spool(stack.enter_context(store.draft(_nothing)), slotted)
+        known = _known(store, parts.get(self._kind), slotted, stack)
+        for name in self._shapes:
+            before = _before(known, self._slots, name)
+            one = step_tensor(self._old(name), mean[name], self._share, self._server, before)
+            _put_tensor(new, kept, name, one)
+        if slotted:
+            parts[self._kind] = _keep(store, slotted, kept)
+        return Vectors(self._shapes, new.__getitem__)
 
 
 class _Lora:
@@ -198,13 +246,9 @@ class _Lora:
         self, target: str, mean: Layers, known: PackedFile | None, new: Spool, kept: Spool
     ) -> None:
         for name in _names(target):
-            before = None
-            if known is not None:
-                before = {slot: known.get(f"{slot}.{name}") for slot in self._slots}
+            before = _before(known, self._slots, name)
             one = step_tensor(self._old.tensor(name), mean[name], self._share, self._server, before)
-            new.put(name, one.value)
-            for slot, tensor in one.kept.items():
-                kept.put(f"{slot}.{name}", tensor)
+            _put_tensor(new, kept, name, one)
 
 
 def _known(
@@ -213,12 +257,10 @@ def _known(
     """Return what was kept of a part, open until the stack is closed."""
     if not shapes or sha256 is None:
         return None
-    return stack.enter_context(PackedFile.open(state_path(store, sha256), shapes))
+    return stack.enter_context(PackedFile.open(state_blob(store, sha256), shapes))
 
 
-def _keep(
-    store: BlobStore, shapes: Mapping[str, Shape], tensors: Mapping[str, Array] | Spool
-) -> str:
+def _keep(store: BlobStore, shapes: Mapping[str, Shape], tensors: Spool) -> str:
     """Store what is kept of a part; return its sha256."""
     raw = by_name("raw")
     with store.draft(
@@ -227,10 +269,8 @@ def _keep(
         return store.put_file(path)
 
 
-def _there(path: Path | None) -> Path:
-    if path is None:
-        raise AggregationError("the adapter lacks a part that was combined.")
-    return path
+def _before(known: PackedFile | None, slots: tuple[str, ...], name: str) -> dict[str, Array] | None:
+    return None if known is None else {slot: known.get(f"{slot}.{name}") for slot in slots}
 
 
 def _slotted(shapes: Mapping[str, Shape], slots: tuple[str, ...]) -> dict[str, Shape]:
@@ -255,6 +295,12 @@ def _put(spool: Spool, target: str, factors: Factors) -> None:
     a, b = _names(target)
     spool.put(a, factors.a)
     spool.put(b, factors.b)
+
+
+def _put_tensor(new: Spool, kept: Spool, name: str, one: StepOfTensor) -> None:
+    new.put(name, one.value)
+    for slot, tensor in one.kept.items():
+        kept.put(f"{slot}.{name}", tensor)
 
 
 def _nothing(_: object) -> None:

@@ -154,6 +154,8 @@ def _parameters(job: JobView, plan: RungPlan, rank: int) -> int:
         return job.matrices * rank**2
     if plan.role == "lora":
         return job.lora_parameters_per_rank * rank
+    if plan.role == "full":
+        return job.full_parameters
     return job.prompt_parameters
 
 

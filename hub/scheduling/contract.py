@@ -51,6 +51,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     matrices: int = 0  # target modules, each with a core of rank × rank where cores are trained
     cores_alone: bool = False  # whether all devices train cores in this round
     prompt_parameters: int = 0  # virtual tokens times hidden size
+    full_parameters: int = 0  # all weights of the base
 
 
 class DeviceView(msgspec.Struct, frozen=True, kw_only=True):

@@ -161,3 +161,21 @@ def test_what_travels_follows_from_rank_and_codec():
     streamed = [line for line in found if line.rung == "streamed"]
     assert streamed[0].bytes_up > streamed[-1].bytes_up > 0
     assert len({line.bytes_down for line in found}) == 1
+
+
+def test_all_weights_are_held_or_the_device_only_measures():
+    found = lines(method="full", prompt_tokens=0)
+    assert [(line.role, line.rung) for line in found][:2] == [
+        ("full", "resident"), ("full", "checkpointed"),
+    ]  # fmt: skip
+    # Below the last rung there is no training: so its batch and length shrink, and no rank.
+    assert sizes(found, "checkpointed") == [(16, 0, 256), (8, 0, 256), (4, 0, 256), (4, 0, 128)]
+    assert {line.role for line in found if line.rung == "infer"} == {"infer"}
+    least = min(line.predicted_peak_bytes for line in found if line.role == "full")
+    assert choose(lines(least, method="full", prompt_tokens=0)).role == "infer"
+
+
+def test_a_family_without_a_resident_rung_trains_no_weights():
+    other = msgspec.structs.replace(SHAPE, model_type="olmo2")
+    found = ladder(other, knobs(method="full", prompt_tokens=0), 10**12, CALIBRATION)
+    assert {line.role for line in found} == {"infer"}

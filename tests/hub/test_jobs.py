@@ -75,6 +75,9 @@ def test_a_strategy_is_set_by_the_job() -> None:
     linear = parse_job(MINIMAL + "rule: freeze_a\nstrategy: fedadam\n")
     assert linear.chosen_strategy() == FedAdam()
     plain = "local: {optimizer: sgd, clip: null, warmup_steps: 0}\n"
+    whole = parse_job(MINIMAL + "method: full\nstrategy: fedyogi\n")
+    assert whole.trains_weights
+    assert not linear.trains_weights
     corrected = parse_job(MINIMAL + "method: prompt\nstrategy: scaffold\n" + plain)
     assert corrected.chosen_strategy() == Scaffold()
 
@@ -87,8 +90,17 @@ BAD = [
     ("until: {rounds: 3}", "until", "not known"),
     ("zebra: 1", "zebra", "Allowed here: job, model, method"),
     ("model: {base: x, revision: y}", "model.revision", "Allowed here: model.base"),
-    ("method: full", "method", "is 'full'; allowed is lora, lora+prompt or prompt"),
-    ("method: pretrain", "method", "allowed is"),
+    ("method: all", "method", "is 'all'; allowed is full, lora, lora+prompt, pretrain or prompt"),
+    ("method: full\nrule: freeze_a", "rule", "with method full there are no LoRA factors"),
+    ("method: pretrain", "pretrain.config", "is missing; it is required with method pretrain"),
+    ("method: pretrain\npretrain: {config: c}", "pretrain.tokenizer_text", "is missing"),
+    (
+        "method: pretrain\npretrain: {config: c, tokenizer_text: t}",
+        "model.base",
+        "is ./base; method pretrain makes a base of its own",
+    ),
+    ("pretrain: {config: c}", "pretrain", "means nothing to method lora"),
+    ("pretrain: {vocabulary: 258}", "pretrain.vocabulary", "from 259 to 1048576"),
     ("method: yes", "method", "is 'yes'"),
     ("strategy: best", "strategy", "allowed is diloco, fedadam, fedavg"),
     ("strategy: [fedavg]", "strategy", "allowed is text"),
@@ -108,7 +120,8 @@ BAD = [
     (
         "strategy: scaffold",
         "strategy",
-        "strategy scaffold keeps control variates of prompts alone. Use strategy fednova",
+        "strategy scaffold keeps control variates of prompts and of whole weights alone. Use "
+        "strategy fednova, or method prompt or full.",
     ),
     (
         "method: prompt\nstrategy: scaffold",
@@ -196,7 +209,7 @@ def test_a_bad_line_is_refused_with_its_path(line: str, path: str, words: str) -
     ("text", "path", "words"),
     [
         ("model: {base: x}", "job", "is missing"),
-        ("job: x", "model", "is missing"),
+        ("job: x", "model.base", "is missing; it is required with method lora"),
         ("job: x\nmodel: {}", "model.base", "is missing"),
         ("job: x\nmodel:", "model", "is null; allowed is a mapping with the keys base"),
         ("job: x\nmodel: {base: ''}", "model.base", "is ''"),

@@ -22,6 +22,7 @@ DEVICES = {
     "lora": {"a": ("lora", 2), "b": ("lora", 4), "c": ("lora", 1)},
     "prompt": {"a": ("prompt", 0), "b": ("prompt", 0), "c": ("prompt", 0)},
     "lora+prompt": {"a": ("lora", 2), "b": ("lora", 4), "c": ("prompt", 0)},
+    "full": {"a": ("full", 0), "b": ("full", 0), "c": ("full", 0)},
 }
 SMALL = {"steps": 20, "batch": 1, "seq_len": 32, "min_seq_len": 16}
 
@@ -41,11 +42,20 @@ def outcome(hub: HubProcess) -> list[tuple[int, str, str | None]]:
     return [(one["round"], one["manifest"], one.get("state")) for one in found]
 
 
-@pytest.mark.parametrize("name", catalogue())
+@pytest.mark.parametrize(
+    "played",
+    [
+        *((name, {}) for name in catalogue()),
+        ("diloco", {"method": "full"}),
+        ("scaffold", {"method": "full"}),
+    ],
+    ids=str,
+)
 def test_two_rounds_go_on_exactly_after_a_kill(
-    name: str, hub: HubProcess, fleet: Fleet, base: Path, tmp_path: Path
+    played: tuple[str, dict[str, Any]], hub: HubProcess, fleet: Fleet, base: Path, tmp_path: Path
 ) -> None:
-    text, devices = job(base, name)
+    name, changes = played
+    text, devices = job(base, name, **changes)
     a, b, c = fleet.join("j", **devices)
     hub.submit(text)
     offers = [device.await_offer(1) for device in (a, b, c)]

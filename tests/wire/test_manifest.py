@@ -282,5 +282,56 @@ def test_slices_that_are_not_just_its_components_are_refused(ranks: tuple[int, .
 
 def test_a_prompt_has_no_rank() -> None:
     prompt = AdapterPart(name="prompt", rank=8, sha256=PROMPT, size_bytes=9, codec="raw")
-    with pytest.raises(MalformedError, match="a prompt a rank"):
+    with pytest.raises(MalformedError, match="part prompt a rank"):
         msgspec.structs.replace(sample(), parts=[prompt])
+
+
+def whole(**changes: Any) -> AdapterManifest:
+    """Return an adapter of a base's weights, six and three numbers."""
+    values: dict[str, Any] = {"rank": 0, "tokens": 0, "shapes": {}, "parts": []} | changes
+    weights: dict[str, tuple[int, ...]] = {"w.weight": (2, 3), "norm.weight": (3,)}
+    return msgspec.structs.replace(sample(), **{"weights": weights} | values)
+
+
+def of_weights(size_bytes: int = 9) -> AdapterPart:
+    return AdapterPart(name="full", sha256=LORA, size_bytes=size_bytes, codec="entropy")
+
+
+def test_weights_need_no_part_until_they_have_moved() -> None:
+    start = whole()
+    assert AdapterManifest.decode(start.encode()) == start
+    assert start.expected_full() == {"w.weight": (2, 3), "norm.weight": (3,)}
+    moved = whole(parts=[of_weights()])
+    assert moved.expected(moved.parts[0]) == start.expected_full()
+    assert AdapterManifest.decode(moved.encode()) == moved
+
+
+def test_an_adapter_without_weights_is_told_as_ever() -> None:
+    assert "weights" not in as_json()
+    assert sample().expected_full() == {}
+
+
+def test_a_part_of_weights_that_nobody_named_is_refused() -> None:
+    with pytest.raises(MalformedError, match="names no weight"):
+        whole(weights={}, parts=[of_weights()])
+
+
+def test_a_part_of_weights_comes_whole() -> None:
+    for changes in ({"rank": 2}, {"slice": 1}):
+        with pytest.raises(MalformedError, match="part full a rank or a slice"):
+            whole(parts=[msgspec.structs.replace(of_weights(), **changes)])
+
+
+def test_a_part_larger_than_its_weights_is_refused() -> None:
+    # Nine numbers: 45 bytes and 256 a tensor, and what a manifest may take.
+    most = 45 + 2 * 256 + MAX_MANIFEST_BYTES
+    whole(parts=[of_weights(most)])
+    with pytest.raises(TooLargeError, match="full parts have"):
+        whole(parts=[of_weights(most + 1)])
+
+
+@pytest.mark.parametrize("shape", [[], [0], [2**20 + 1], [1] * 5])
+def test_impossible_weights_are_refused(shape: list[int]) -> None:
+    document = as_json() | {"weights": {"w": shape}}
+    with pytest.raises(MalformedError, match="weights"):
+        AdapterManifest.decode(zlib.compress(json.dumps(document).encode()))

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from wire.errors import MalformedError
-from wire.shape import shape_of, target_modules
+from wire.shape import parameter_shapes, shape_of, target_modules
 
 SIZES = {
     "hidden_size": 32,
@@ -43,6 +43,7 @@ def test_agrees_with_the_model_that_transformers_builds(tmp_path, family, tied):
         model = transformers.AutoModelForCausalLM.from_config(made)
     model.tie_weights()
     assert shape_of(config, 4).parameters == sum(p.numel() for p in model.parameters())
+    assert parameter_shapes(config) == {n: tuple(p.shape) for n, p in model.named_parameters()}
     linears = {
         name: (module.out_features, module.in_features)
         for name, module in model.named_modules()
@@ -57,6 +58,8 @@ def test_biases_that_a_llama_config_asks_for_are_counted(key):
     more = {"attention_bias": 96, "mlp_bias": 128}[key]
     plain = shape_of(llama(), 4).parameters
     assert shape_of(llama(**{key: True}), 4).parameters == plain + 2 * more
+    biases = [n for n in parameter_shapes(llama(**{key: True})) if n.endswith(".bias")]
+    assert len(biases) == {"attention_bias": 8, "mlp_bias": 6}[key]
 
 
 def test_the_layers_of_an_unknown_family_are_refused_with_the_known_ones():

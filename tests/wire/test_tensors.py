@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from wire.codecs import CODEC_NAMES, by_name
 from wire.errors import MalformedError, TooLargeError
-from wire.tensors import PackedFile, most_packed_bytes, pack
+from wire.tensors import PackedFile, most_packed_bytes, pack, reading
 
 SHAPES = {"q.lora_A": (2, 3), "q.lora_B": (4, 2)}
 
@@ -245,3 +245,14 @@ def test_what_was_read_outlives_the_file_and_may_be_changed() -> None:
         tensor = file.get("q.lora_A")
     tensor += 1
     assert tensor[0].tolist() == [2.0, 3.0, 4.0]
+
+
+def test_nothing_is_read_as_zeros() -> None:
+    shapes = {"a": (2, 2), "b": (3,)}
+    with reading(None, shapes) as tensor_of:
+        assert tensor_of("b").tolist() == [0, 0, 0]
+    one = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+    with reading(pack(one, by_name("raw"), 0), shapes) as tensor_of:
+        assert tensor_of("a").tolist() == [[1, 1], [1, 1]]
+    with pytest.raises(MalformedError), reading(b"LKP", shapes):
+        pass

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-Role = Literal["lora", "prompt", "infer", "none"]
+Role = Literal["lora", "prompt", "full", "infer", "none"]
 
 #: A size that JSON's other readers hold exactly (RFC 8259, section 6).
 SizeBytes = Annotated[int, msgspec.Meta(ge=0, le=2**53)]

@@ -39,3 +39,16 @@ def test_an_adversary_holds_the_embeddings_twice_more():
         resident_terms(case(batch=64, adversarial=on), "resident") for on in (False, True)
     )
     assert moved["activations"] - plain["activations"] == 2 * 64 * 6 * 8 * 2
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_all_weights_are_held_beside_the_base_in_float32(rung):
+    # 2,472 numbers in bfloat16 from their file; value, gradient, and two moments in float32.
+    found = resident_terms(case(method="full", rank=0, prompt_tokens=0, batch=64), rung)
+    head = 32 * 8 * 2 // 2  # of an untied input embedding, half the rows are never read
+    assert found["weights"] == 2472 * 2 - head
+    assert found["adapter"] == 2472 * 4 * 4
+    wide = resident_terms(
+        case(method="full", rank=0, prompt_tokens=0, batch=64, compute_bytes=4), rung
+    )
+    assert found["activations"] == wide["activations"]

@@ -86,3 +86,11 @@ def test_a_lower_rank_takes_fewer_bytes_in_the_same_codec():
     many = [bytes_up(case(rank=rank), "streamed") for rank in (12, 16, 32, 64)]
     assert few == sorted(set(few))
     assert many == sorted(set(many))
+
+
+def test_all_weights_travel_both_ways():
+    # 2,472 numbers of 8.5 bits up; down 1.25 bits each, as a difference of many numbers.
+    whole = case(method="full", prompt_tokens=0)
+    assert bytes_up(whole, "resident") == 2627  # 2626.5
+    assert bytes_up(whole, "infer") == 0
+    assert bytes_down(whole) == 387  # 386.25

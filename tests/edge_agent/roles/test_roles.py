@@ -1,5 +1,8 @@
 """What every role promises, over all that are registered."""
 
+import json
+
+import msgspec
 import pytest
 import torch
 
@@ -10,6 +13,7 @@ from edge_agent.training.data import Example
 from edge_agent.training.start import PackedStart
 from edge_agent.training.train import train
 from wire.messages import LocalWork
+from wire.shape import parameter_shapes
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 
@@ -17,7 +21,7 @@ WORK = LocalWork(steps=2, batch=2, seq_len=16, optimizer="adamw", lr=0.01, seed=
 
 
 def test_the_roles_of_the_design_are_found():
-    assert {"lora", "prompt", "infer"} <= catalogue().keys()
+    assert {"lora", "prompt", "full", "infer"} <= catalogue().keys()
 
 
 @pytest.mark.parametrize("name", sorted(catalogue()))
@@ -27,10 +31,17 @@ def test_a_role_trains_what_it_says_and_nothing_else(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     role = catalogue()[name]
     saved = make_adapter(llama, rank=4, tokens=3)
+    weights = parameter_shapes(json.loads((llama / "config.json").read_text()))
+    whole = msgspec.structs.replace(saved.manifest, parts=[], rank=0, tokens=0, weights=weights)
     for rung in role.rungs:
         base = open_base(llama, rung)
-        placed = base.place(PackedStart(saved.manifest, saved.parts), role.trained(rung, 2))
-        wanted = {"lora": set(saved.manifest.expected_lora(2)), "prompt": {"prompt"}}.get(name)
+        manifest = whole if name == "full" else saved.manifest
+        placed = base.place(PackedStart(manifest, saved.parts), role.trained(rung, 2))
+        wanted = {
+            "lora": set(saved.manifest.expected_lora(2)),
+            "prompt": {"prompt"},
+            "full": set(weights),
+        }.get(name)
         if rung == "core":
             wanted = {f"{target}.core" for target in saved.manifest.shapes}
         assert set(placed.trained) == (wanted or set())

@@ -291,3 +291,14 @@ def test_moves_of_what_is_no_number_are_given_up(tmp_path: Path) -> None:
     wanted, _ = send(tmp_path, 1, 0, moves, start)
     assert np.array_equal(wanted["q.lora_A"], moves["q.lora_A"])
     assert Residuals(tmp_path).begin("j.1.d") is None
+
+
+def test_weights_are_remembered_as_a_prompt_is(tmp_path: Path) -> None:
+    """By hand, the largest entry of each being sent: (3, 1) and (2); then (0, 1) is left over."""
+    moves = {"w.weight": np.array([[3, 1]], np.float32), "norm.weight": np.array([2], np.float32)}
+    still = {name: np.zeros_like(value) for name, value in moves.items()}
+    _, first = send(tmp_path, 1, 0, moves)
+    assert first["w.weight"].tolist() == [[3, 0]]
+    _, second = send(tmp_path, 2, 1, still)
+    assert second["w.weight"].tolist() == [[0, 1]]
+    assert second["norm.weight"].tolist() == [0]

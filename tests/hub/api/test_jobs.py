@@ -29,11 +29,11 @@ def test_a_bad_job_file_is_answered_with_its_path(client: httpx.Client, hub: Mem
     assert answer.status_code == 422
     assert answer.json() == {
         "error": "lora.rnk is not known; did you mean lora.rank? "
-        "Allowed here: lora.rank, lora.min_rank, lora.targets.",
+        "Allowed here: lora.rank, lora.min_rank, lora.targets, lora.rank_pattern.",
         "kind": "config",
         "path": "lora.rnk",
         "value": 4,
-        "allowed": "lora.rank, lora.min_rank, lora.targets",
+        "allowed": "lora.rank, lora.min_rank, lora.targets, lora.rank_pattern",
     }
     assert not hub.jobs
 

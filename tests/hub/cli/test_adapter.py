@@ -52,3 +52,15 @@ def test_an_export_that_fails_leaves_nothing_behind(
     assert ended.code == 1
     assert "published no adapter" in ended.err
     assert list(folder.iterdir()) == []
+
+
+def test_a_whole_model_is_no_peft_folder(run: Run, hub: MemoryHub, tmp_path: Path) -> None:
+    hub.submit_job(JOB + "method: full\n")
+    hub.show_job("notes")
+    (hub.folder / "adapter").mkdir(parents=True)
+    (hub.folder / "adapter" / "config.json").write_text("{}")
+    words = ("adapter", "export", "notes", "--out")
+    refused = run(*words, str(tmp_path / "one"), "--format", "peft")
+    assert refused.code == 2
+    assert "--format is peft; job notes has trained a model." in refused.err
+    assert run(*words, str(tmp_path / "two"), "--json").document["format"] == "model"

@@ -28,3 +28,12 @@ def test_the_hubs_own_text_beside_the_job_file_becomes_absolute(tmp_path: Path) 
     part = parse_job(changed).hub
     assert (part.public_data, part.validation) == (str(tmp_path / "public.txt"), "v.txt")
     assert "# it" in changed
+
+
+def test_what_a_model_from_scratch_is_made_of_becomes_absolute_too(tmp_path: Path) -> None:
+    (tmp_path / "shape.json").write_text("{}")
+    (tmp_path / "public").mkdir()
+    text = "job: x\nmethod: pretrain\npretrain: {config: shape.json, tokenizer_text: ./public}\n"
+    part = parse_job(with_local_paths(text, tmp_path)).pretrain
+    assert part.config == str(tmp_path / "shape.json")
+    assert part.tokenizer_text == str(tmp_path / "public")

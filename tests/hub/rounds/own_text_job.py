@@ -24,10 +24,12 @@ from tests.system.agent_base import write_data, write_trainable_base
 from wire.blobs import BlobStore
 from wire.codecs import by_name
 from wire.messages import LocalWork, TrainMetrics
-from wire.tensors import PackedFile, pack
+from wire.tensors import pack, reading
 from wire.trained_factors import update_shapes
 
 METRICS = TrainMetrics(steps=1, tokens=1, loss_first=1.0, loss_last=1.0, seconds_per_step=1.0)
+#: On which the hub trains, by its role.
+RUNGS = {"lora": "streamed", "prompt": "prompt", "full": "resident"}
 RANK, STEPS, BATCH, SEQ_LEN = 2, 6, 4, 32
 
 
@@ -50,7 +52,7 @@ class OwnTextJob:
         self.validation = write_data(folder / "validation.jsonl", marker="open", seed=1)
         self.store = BlobStore(folder / "blobs")
         self.adapters = Adapters(self.store)
-        method = "lora+prompt" if role == "lora" else "prompt"
+        method = "lora+prompt" if role == "lora" else role
         file = parse_job(
             f"job: j\nmodel: {{base: {self.base}}}\nmethod: {method}\n"
             f"lora: {{rank: {RANK}, min_rank: {RANK}}}\nprompt: {{tokens: 3}}\n"
@@ -71,7 +73,7 @@ class OwnTextJob:
         settings: dict[str, Any] = {
             "job": "j", "base_folder": self.base, "public": str(self.public),
             "validation": str(self.validation), "variants": ("adapter", "base"),
-            "role": self.role, "rung": "streamed" if self.role == "lora" else "prompt",
+            "role": self.role, "rung": RUNGS[self.role],
             "local": self.local(round_), "max_s": 120.0, "log_file": self.folder / "worker.log",
         }  # fmt: skip
         return OwnRound(OwnWork(**{**settings, **changes}), self.adapters)
@@ -80,7 +82,7 @@ class OwnTextJob:
         """Return an update whose blob is in the store."""
         return Update(
             device=device, round=round_, start=start, sha256=sha256, size_bytes=1,
-            role="lora" if role == "lora" else "prompt", rank=RANK if role == "lora" else 0,
+            role=role, rank=RANK if role == "lora" else 0,  # type: ignore[arg-type]
             tokens=100, train=METRICS, download_s=0.0, upload_s=0.0, peak_bytes=0,
         )  # fmt: skip
 
@@ -91,7 +93,7 @@ class OwnTextJob:
         shapes = (
             update_shapes(manifest.expected_lora(RANK), trains)
             if role == "lora"
-            else manifest.expected_prompt()
+            else manifest.expected_prompt() | manifest.expected_full()
         )
         rng = np.random.default_rng(len(device))
         tensors = {
@@ -117,7 +119,7 @@ class OwnTextJob:
         )
 
     def tensors(self, sha256: str) -> dict[str, np.ndarray]:
-        """Return a version's products by layer, and its prompt."""
+        """Return a version's products by layer, its prompt, and how far weights have moved."""
         adapter = self.adapters.load(sha256)
         found: dict[str, np.ndarray] = {}
         if adapter.lora:
@@ -125,7 +127,10 @@ class OwnTextJob:
                 for target in adapter.manifest.shapes:
                     layer = opened.factors(target)
                     found[target] = layer.b @ layer.a
-        assert adapter.prompt is not None
-        with PackedFile.open(adapter.prompt, adapter.manifest.expected_prompt()) as packed:
-            found["prompt"] = packed.get("prompt")
+        for path, shapes in (
+            (adapter.prompt, adapter.manifest.expected_prompt()),
+            (adapter.full, adapter.manifest.expected_full()),
+        ):
+            with reading(path, shapes) as tensor_of:
+                found |= {name: tensor_of(name) for name in shapes}
         return found

@@ -74,7 +74,7 @@ def test_a_round_without_anybody_leaves_them(hub: Hub) -> None:
 def test_a_blob_that_is_gone_is_said_so(hub: Hub) -> None:
     one = hub.advance(NONE, hub.update("a", [-2, 0, 0]))
     hub.store.delete(one.own["a"])
-    with pytest.raises(MalformedError, match="control variate is gone"):
+    with pytest.raises(MalformedError, match="state is gone"):
         hub.advance(one, hub.update("a", [1, 0, 0]))
 
 

@@ -16,11 +16,22 @@ from tests.hub.rounds.own_text_job import BATCH, SEQ_LEN, STEPS, OwnTextJob
 FIRST = {"public_loss_first", "public_loss_last", "public_tokens", "public_s"}
 
 
-@pytest.mark.parametrize("role", ["lora", "prompt"])
+#: What certainly changes when a role trains.
+TRAINED = {
+    "lora": "model.layers.0.mlp.up_proj",
+    "prompt": "prompt",
+    "full": "model.layers.0.mlp.up_proj.weight",
+}
+
+
+@pytest.mark.parametrize("role", TRAINED)
 def test_the_outcome_is_that_of_a_device_that_trains_on_it_next(tmp_path: Path, role: str) -> None:
     """Expected: the same rule, on what a worker makes of the devices' adapter by itself."""
     job = OwnTextJob(tmp_path / "j", role=role)
-    updates = [job.drawn("a", role=role), job.drawn("bb", role="prompt")]
+    updates = [
+        job.drawn("a", role=role),
+        job.drawn("bb", role="prompt" if role == "lora" else role),
+    ]
     alone = job.combine(*updates)
     worker = Worker(tmp_path / "log")
     try:
@@ -36,7 +47,7 @@ def test_the_outcome_is_that_of_a_device_that_trains_on_it_next(tmp_path: Path, 
     wanted, started = job.tensors(expected.manifest), job.tensors(alone.manifest)
     for name, value in job.tensors(found.manifest).items():
         np.testing.assert_allclose(value, wanted[name], atol=1e-5)
-    part = "prompt" if role == "prompt" else "model.layers.0.mlp.up_proj"
+    part = TRAINED[role]
     assert np.abs(wanted[part] - started[part]).max() > 1e-3, "it did train"
     assert set(found.record) == {"weight.a", "weight.bb", *MEASURED}
     assert 0 < found.record["public_tokens"] <= STEPS * BATCH * SEQ_LEN

@@ -54,6 +54,13 @@ def test_a_job_of_prompts_trains_the_prompt() -> None:
     assert (own.work.role, own.work.rung, own.work.local.lr) == ("prompt", "prompt", 0.01)
 
 
+def test_all_weights_are_trained_in_memory() -> None:
+    for key, rung in (("", "resident"), ("rung: checkpointed", "checkpointed")):
+        own = own_round(run(f"method: full\nhub: {{public_data: p, {key}}}", TEXTS), 1)
+        assert own is not None
+        assert (own.work.role, own.work.rung, own.work.kind) == ("full", rung, "full")
+
+
 def test_a_rule_says_what_is_trained_in_which_round() -> None:
     trains = [own_round(run("rule: alternate", TEXTS), at) for at in (1, 2)]
     assert [one.work.trains for one in trains if one] == ["b", "a"]
