@@ -101,9 +101,9 @@ class LoraPart(_Part, frozen=True, kw_only=True):
 
 
 class PromptPart(_Part, frozen=True, kw_only=True):
-    """The soft prompt that prompt-only devices train."""
+    """The soft prompt, or prefix in every layer, that prompt-only devices train."""
 
-    kind: Literal["soft"] = "soft"
+    kind: Literal["soft", "prefix"] = "soft"
     tokens: _Tokens = 16
     lr: _LearningRate = 1e-2  # a prompt's entries are few and small: they need larger steps
 
@@ -242,6 +242,14 @@ class JobFile(_Part, frozen=True, kw_only=True):
             )
         if self.method == "prompt" and self.hub.rung != "streamed":
             raise ConfigError("hub.rung", self.hub.rung, "streamed, with method prompt")
+        if self.trains_prefix and self.method != "prompt":
+            raise ConfigError(
+                "prompt.kind",
+                self.prompt.kind,
+                "soft",
+                message=f"prompt.kind is prefix, which needs method prompt, not {self.method}: "
+                "devices that hold the base in memory can't put one in place. Use soft.",
+            )
         self._check_base()
         self._check_strategy()
 
@@ -249,6 +257,11 @@ class JobFile(_Part, frozen=True, kw_only=True):
     def trains_weights(self) -> bool:
         """Whether all weights of the base are trained."""
         return self.method in WHOLE_METHODS
+
+    @property
+    def trains_prefix(self) -> bool:
+        """Whether the prompt is a prefix in every layer."""
+        return self.prompt.kind == "prefix"
 
     def chosen_strategy(self) -> Strategy:
         """Return the strategy as it is set."""

@@ -16,7 +16,7 @@ import msgspec
 from hub.errors import ConfigError, ModelError
 from hub.hash_cache import HashCache
 from wire.errors import MalformedError
-from wire.manifest import TargetShape
+from wire.manifest import PrefixShape, TargetShape
 from wire.messages import BaseRef, ModelShape
 from wire.safetensors_header import bytes_by_dtype
 from wire.shape import parameter_shapes, shape_of, target_modules
@@ -70,6 +70,11 @@ class BaseModel(msgspec.Struct, frozen=True, kw_only=True):
         return BaseRef(
             name=self.name, digest=self.digest, size_bytes=self.size_bytes, shape=self.shape
         )
+
+    def prefix_shape(self) -> PrefixShape:
+        """Return the sizes of a prefix in every layer."""
+        shape = self.shape
+        return PrefixShape(layers=shape.layers, heads=shape.kv_heads, size=shape.head_dim)
 
     def path_of(self, sha256: str) -> Path | None:
         """Return the file of that content, or None if the model has none."""

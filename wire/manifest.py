@@ -50,7 +50,15 @@ class TargetShape(
     rank: Rank = 0  # of its factors, where that is less than the adapter's; 0: the adapter's
 
 
-#: LoRA's factors, a soft prompt, or by how much all weights of the base have moved.
+class PrefixShape(msgspec.Struct, frozen=True, kw_only=True):
+    """The sizes of a prefix in every layer: keys and values, each (heads, tokens, size)."""
+
+    layers: Annotated[int, msgspec.Meta(ge=1, le=4096)]
+    heads: Dimension  # of keys and values
+    size: Dimension  # of a head
+
+
+#: LoRA's factors, a soft prompt (or a prefix), or by how much all weights of the base have moved.
 PartName = Literal["lora", "prompt", "full"]
 
 BlobBytes = Annotated[int, msgspec.Meta(ge=1, le=2**36)]
@@ -97,9 +105,10 @@ class AdapterManifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
     ``round`` is the one after which it was published, 0 for the start. ``rank`` is that of the
     targets' factors, 0 without LoRA; a target may have less. ``tokens`` is the soft prompt's
-    length, 0 without one. ``weights`` are all parameters of the base with their shapes, if those
-    are trained; while no part holds how far they have moved, they have not. ``previous`` is the
-    manifest that was published before, of which differences are taken.
+    length, 0 without one; with ``prefix`` it is that of a prefix in every layer. ``weights`` are
+    all parameters of the base with their shapes, if those are trained; while no part holds how far
+    they have moved, they have not. ``previous`` is the manifest that was published before, of which
+    differences are taken.
     """
 
     job: str
@@ -112,6 +121,7 @@ class AdapterManifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     parts: Annotated[list[AdapterPart], msgspec.Meta(max_length=4096)]
     previous: BlobName | None = None
     weights: dict[TargetName, Sizes] = {}
+    prefix: PrefixShape | None = None
 
     def __post_init__(self) -> None:
         check_name(self.job, "the manifest's job")
@@ -202,8 +212,17 @@ class AdapterManifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         return shapes
 
     def expected_prompt(self) -> dict[str, tuple[int, ...]]:
-        """Return the soft prompt's shape (tokens, hidden) by tensor name; empty without one."""
-        return {"prompt": (self.tokens, self.hidden_size)} if self.tokens else {}
+        """Return the shape of each tensor of the prompt, by name; empty without one.
+
+        Returns:
+            ``prompt`` (tokens, hidden), or ``prefix.{layer}.key`` and ``.value`` of every layer,
+            (heads, tokens, size).
+        """
+        if not self.tokens or self.prefix is None:
+            return {"prompt": (self.tokens, self.hidden_size)} if self.tokens else {}
+        shape = (self.prefix.heads, self.tokens, self.prefix.size)
+        layers = range(self.prefix.layers)
+        return {f"prefix.{at}.{kind}": shape for at in layers for kind in ("key", "value")}
 
     def expected_full(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every weight of the base by name; empty where none is trained."""

@@ -93,6 +93,12 @@ class Case:
         return self.knobs.kept + 2  # AdamW's, and as many for one that is not known yet
 
     @property
+    def prompt_numbers(self) -> int:
+        """Numbers in the soft prompt, or in the prefix."""
+        width = 2 * self.shape.layers * self.keys if self.knobs.prefix else self.shape.hidden_size
+        return self.knobs.prompt_tokens * width
+
+    @property
     def row(self) -> int:
         """Length of one sequence behind its soft prompt."""
         return self.sizes.seq_len + self.knobs.prompt_tokens

@@ -63,7 +63,7 @@ def _working(case: Case, rung: str) -> dict[str, int]:
     shape, cb = case.shape, case.compute_bytes
     trained = shape.parameters if case.full else case.trained_factors(case.sizes.rank)
     held = trained if case.full else case.factors(case.adapter_rank)
-    prompt = case.knobs.prompt_tokens * shape.hidden_size * FLOAT_BYTES
+    prompt = case.prompt_numbers * FLOAT_BYTES
     each = (2 + case.moments) * FLOAT_BYTES  # value, gradient, and what the optimiser keeps
     one_input = case.positions * shape.hidden_size * cb
     block = _block(case)

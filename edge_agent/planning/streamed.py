@@ -72,7 +72,7 @@ def trained_numbers(case: Case, rung: str) -> int:
     if rung == "core":
         return case.shape.layers * len(case.linears) * rank * rank
     if rung == "prompt":
-        return case.knobs.prompt_tokens * case.shape.hidden_size
+        return case.prompt_numbers
     return case.trained_factors(rank) if rung != "infer" else 0
 
 
@@ -84,7 +84,7 @@ def _standing(case: Case, rung: str) -> dict[str, int]:
     still = case.factors(lead) - case.trained_factors(lead)
     frozen = (case.factors(rest) + still) * case.compute_bytes
     state = trained_numbers(case, rung) * (1 + case.moments) * FLOAT_BYTES
-    terms = {"adapter": frozen + state + case.knobs.prompt_tokens * shape.hidden_size * FLOAT_BYTES}
+    terms = {"adapter": frozen + state + case.prompt_numbers * FLOAT_BYTES}
     # Norms and biases are copies in float32.
     small = shape.layers * (4 * shape.hidden_size + 2 * case.queries) * FLOAT_BYTES
     terms["norms"] = small

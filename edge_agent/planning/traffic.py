@@ -25,8 +25,8 @@ def bytes_down(case: Case) -> int:
     """
     if case.full:
         return _coded(case.shape.parameters, MANY_BITS)
-    prompt = case.knobs.prompt_tokens * case.shape.hidden_size
-    return _coded(case.factors(case.adapter_rank), MANY_BITS) + _coded(prompt, FEW_BITS)
+    factors, prompt = case.factors(case.adapter_rank), case.prompt_numbers
+    return _coded(factors, MANY_BITS) + _coded(prompt, FEW_BITS)
 
 
 def _coded(numbers: int, bits: float) -> int:

@@ -14,7 +14,7 @@ from edge_agent.training.adapter import PlacedAdapter, place
 from edge_agent.training.contract import Trained
 from edge_agent.training.errors import is_out_of_memory
 from edge_agent.training.lowrank import remove
-from edge_agent.training.start import Start
+from edge_agent.training.start import PROMPT, Start
 from edge_agent.training.tokenizer import load_tokenizer
 from edge_agent.training.tokens import Encoder
 from edge_agent.training.whole import WholeModel
@@ -52,6 +52,10 @@ class ResidentBase:
         """
         if trained.core or trained.prefix:
             raise AdapterError("cores and prefixes are trained on streamed rungs only.")
+        if start.prompts and PROMPT not in start.prompts:
+            raise AdapterError(
+                f"{start.name} has a prefix; rungs in memory take soft prompts only."
+            )
         if trained.full:
             self.clear()
             self._whole = WholeModel(self.model, start)

@@ -37,6 +37,7 @@ class Start(Protocol):
         rank: of the targets' factors, some of which may have less; 0 without LoRA.
         tokens: of the soft prompt, 0 without one.
         hidden_size: its width.
+        prompts: shape of each tensor of the soft prompt, or of a prefix in every layer, by name.
         shapes: (out, in) of each target.
         weights: shape of each weight of the base, where they are moved; empty elsewhere.
     """
@@ -45,6 +46,9 @@ class Start(Protocol):
     rank: int
     tokens: int
     hidden_size: int
+
+    @property
+    def prompts(self) -> Mapping[str, tuple[int, ...]]: ...
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, int]]: ...
@@ -62,8 +66,8 @@ class Start(Protocol):
             AdapterError: the file is not what its manifest says.
         """
 
-    def prompt(self) -> Array:
-        """Return the soft prompt, (tokens, hidden).
+    def prompt(self, name: str = PROMPT) -> Array:
+        """Return a tensor of the soft prompt, which has just one, or of a prefix.
 
         Raises:
             AdapterError: as `factor`.
@@ -115,6 +119,7 @@ class PackedStart:
         self.tokens = manifest.tokens
         self.hidden_size = manifest.hidden_size
         self.shapes = {name: (s.outputs, s.inputs) for name, s in manifest.shapes.items()}
+        self.prompts = manifest.expected_prompt()
         self.weights = manifest.expected_full()
         self._manifest = manifest
         self._parts = parts
@@ -143,13 +148,13 @@ class PackedStart:
         except (MalformedError, OSError) as error:
             raise AdapterError(f"{self.name}: {error}") from error
 
-    def prompt(self) -> Array:
+    def prompt(self, name: str = PROMPT) -> Array:
         try:
             file = self._only("prompt")
             if file is None:
                 raise MalformedError(f"the prompt has {self.tokens} tokens, but no part holds it.")
-            with PackedFile.open(file, self._manifest.expected_prompt()) as packed:
-                return packed.get(PROMPT).copy()
+            with PackedFile.open(file, self.prompts) as packed:
+                return packed.get(name).copy()
         except (MalformedError, OSError) as error:
             raise AdapterError(f"{self.name}: {error}") from error
 
@@ -213,6 +218,7 @@ class FreshStart:
         self.rank = rank
         self.tokens = tokens
         self.hidden_size = hidden_size
+        self.prompts = {PROMPT: (tokens, hidden_size)} if tokens else {}
         self.shapes = dict(shapes) if rank else {}
         self.weights = dict(weights or {})
         self._seed = seed
@@ -229,8 +235,8 @@ class FreshStart:
         unit: Array = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
         return unit
 
-    def prompt(self) -> Array:
-        return self._drawn(PROMPT, (self.tokens, self.hidden_size)) * np.float32(_PROMPT_STD)
+    def prompt(self, name: str = PROMPT) -> Array:
+        return self._drawn(name, (self.tokens, self.hidden_size)) * np.float32(_PROMPT_STD)
 
     def weight(self, name: str) -> Array:
         return np.zeros(self.weights[name], dtype=np.float32)

@@ -3,7 +3,7 @@
 LoRA starts as in Hu et al. 2021 (arXiv 2106.09685, section 4.1): random A, B = 0. Here the rows of
 A are random signs of unit length, which the entropy code carries at one bit an entry; where there
 are so few entries that rows could coincide, they are orthonormal, the form that every later round
-has. The soft prompt is drawn at the scale at
+has. The soft prompt, or a prefix, is drawn at the scale at
 which the Llama family initialises its embeddings; the first norm of the model removes the scale,
 so that only the direction matters, and a small start is one that training turns quickly.
 """
@@ -54,9 +54,10 @@ def _directions(rank: int, width: int, seed: int) -> NDArray[np.float64]:
 
 
 def prompt_start(manifest: AdapterManifest, seed: int) -> dict[str, Array]:
-    """Return the first soft prompt, (tokens, hidden), under its tensor name; empty without one."""
-    if manifest.tokens == 0:
-        return {}
-    rng = np.random.default_rng(seed_of(seed, "prompt"))
-    drawn = rng.standard_normal((manifest.tokens, manifest.hidden_size)) * PROMPT_STD
-    return {"prompt": drawn.astype(np.float32)}
+    """Return the first soft prompt, or prefix, by tensor name; empty without one."""
+
+    def fresh(name: str, shape: tuple[int, ...]) -> Array:
+        drawn = np.random.default_rng(seed_of(seed, name)).standard_normal(shape)
+        return (drawn * PROMPT_STD).astype(np.float32)
+
+    return {name: fresh(name, shape) for name, shape in manifest.expected_prompt().items()}

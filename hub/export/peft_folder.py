@@ -8,10 +8,10 @@ from pathlib import Path
 
 from hub.aggregation.contract import Array, GlobalAdapter
 from hub.aggregation.slices import SlicedFactors
-from wire.peft_folder import write_lora, write_prompt
+from wire.peft_folder import write_lora, write_prefix, write_prompt
 from wire.tensors import PackedFile
 
-#: Name of the soft prompt's folder inside the adapter's.
+#: Name of the soft prompt's, or prefix's, folder inside the adapter's.
 PROMPT_FOLDER = "prompt"
 
 
@@ -48,4 +48,8 @@ def export_peft(adapter: GlobalAdapter, folder: Path, base: str) -> None:
             write_lora(folder, _Read(factors, manifest.expected_lora(manifest.rank)), base)
     if adapter.prompt is not None:
         with PackedFile.open(adapter.prompt, manifest.expected_prompt()) as packed:
-            write_prompt(folder / PROMPT_FOLDER, packed.get("prompt"), base)
+            values = {name: packed.get(name) for name in packed.names()}
+        if manifest.prefix is None:
+            write_prompt(folder / PROMPT_FOLDER, values["prompt"], base)
+        else:
+            write_prefix(folder / PROMPT_FOLDER, values, base)

@@ -7,7 +7,8 @@ wanted again.
 import errno
 import logging
 from collections.abc import Set
-from functools import partial
+from functools import cached_property, partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,7 @@ class JobRun:
             seq_len=local.seq_len,
             min_seq_len=local.min_seq_len,
             prompt_tokens=file.prompt.tokens if "prompt" in file.method else 0,
+            prefix=file.trains_prefix,
             optimizer=local.optimizer,
             momentum=local.momentum,
             accumulate=local.accumulate,
@@ -201,6 +203,12 @@ class JobRun:
     def rule(self) -> ProductRule:
         """How LoRA updates are combined, and what that asks of devices."""
         return product_rule(self.file.rule)
+
+    @cached_property
+    def prompt_parameters(self) -> int:
+        """How many numbers a prompt or prefix has; 0 in a job without."""
+        shapes = start_manifest(self.file, self.base).expected_prompt()
+        return sum(prod(shape) for shape in shapes.values())
 
     def lr(self, role: str) -> float:
         """Return the learning rate of a role."""
@@ -338,6 +346,7 @@ def start_manifest(file: JobFile, base: BaseModel) -> AdapterManifest:
         base=base.digest,
         rank=file.lora.rank if lora else 0,
         tokens=file.prompt.tokens if "prompt" in file.method else 0,
+        prefix=base.prefix_shape() if file.trains_prefix else None,
         shapes=target_shapes(targets, file.lora.rank_pattern),
         hidden_size=base.shape.hidden_size,
         parts=[],

@@ -166,7 +166,7 @@ class Opening:
             lora_parameters_per_rank=_per_rank(targets, trains),
             matrices=len(targets),
             cores_alone=trains == "core",
-            prompt_parameters=file.prompt.tokens * self._run.base.shape.hidden_size,
+            prompt_parameters=self._run.prompt_parameters,
             full_parameters=self._run.base.shape.parameters,
         )
 

@@ -40,12 +40,25 @@ def test_the_documented_job_learns(site: Site, method: str, tmp_path: Path) -> N
     file = load_mapping((JOBS / f"{method}.yaml").read_text(), method)
     del file["job"], file["model"]
     name = method.replace("+", "-")
-    detail = site.play(name, **file | SMALL)
+    check(site, name, file | SMALL, EXPORTED[method], tmp_path / "adapter")
+
+
+def test_a_prefix_in_every_layer_learns(site: Site, tmp_path: Path) -> None:
+    prompt = SMALL["prompt"] | {"kind": "prefix"}
+    settings = SMALL | {"method": "prompt", "prompt": prompt}
+    check(site, "prefix", settings, {"prompt": "PREFIX_TUNING"}, tmp_path / "adapter")
+
+
+def check(
+    site: Site, name: str, settings: dict[str, Any], exported: dict[str, str], out: Path
+) -> None:
+    """Run a job; PEFT finds these kinds in the subfolders of what it exports."""
+    detail = site.play(name, **settings)
     for device in "ab":
         assert detail.loss_after[device] < detail.loss_before[device]
     with HubClient(site.hub.url) as client:
-        unpack(lambda target: client.adapter(name, target), tmp_path / "adapter")
-    for folder, kind in EXPORTED[method].items():
+        unpack(lambda target: client.adapter(name, target), out)
+    for folder, kind in exported.items():
         model = AutoModelForCausalLM.from_pretrained(site.base)
-        tuned = peft.PeftModel.from_pretrained(model, tmp_path / "adapter" / folder)
+        tuned = peft.PeftModel.from_pretrained(model, out / folder)
         assert tuned.active_peft_config.peft_type == kind

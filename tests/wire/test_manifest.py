@@ -15,6 +15,7 @@ from wire.manifest import (
     AdapterPart,
     BlobName,
     Difference,
+    PrefixShape,
     TargetShape,
 )
 
@@ -103,6 +104,16 @@ def test_a_target_has_no_more_components_than_the_adapter() -> None:
 
 def test_the_prompt_has_this_shape() -> None:
     assert sample().expected_prompt() == {"prompt": (16, 64)}
+
+
+def test_a_prefix_has_keys_and_values_of_every_layer() -> None:
+    manifest = msgspec.structs.replace(
+        sample(), prefix=PrefixShape(layers=2, heads=3, size=8), parts=[]
+    )
+    assert AdapterManifest.decode(manifest.encode()) == manifest
+    assert manifest.expected_prompt() == {
+        f"prefix.{layer}.{kind}": (3, 16, 8) for layer in (0, 1) for kind in ("key", "value")
+    }
 
 
 def test_no_tokens_means_no_prompt() -> None:

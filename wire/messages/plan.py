@@ -43,6 +43,7 @@ class JobKnobs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     seq_len: int
     min_seq_len: int
     prompt_tokens: int = 0
+    prefix: bool = False  # whether these stand in every layer, as keys and values
     cores: bool = False  # whether cores may be trained: who combines the updates must know them
     optimizer: Word = "adamw"
     momentum: float = 0.0

@@ -89,12 +89,15 @@ class BlockwiseBase:
         if trained.core:
             moved |= self._cores(trained.core)
         if trained.prefix:
-            moved |= self._prefixes(trained.prefix, trained.seed)
-        prompt = torch.from_numpy(start.prompt()) if start.tokens else None
-        if prompt is not None:
-            prompt = prompt.to(self._device)
-            if trained.prompt:
-                moved[PROMPT] = prompt
+            moved |= self._put_prefix(self._fresh_prefix(trained.prefix, trained.seed))
+        prompts = {
+            name: torch.from_numpy(start.prompt(name)).to(self._device) for name in start.prompts
+        }
+        prompt = prompts.get(PROMPT)
+        if prompts and prompt is None:
+            self._put_prefix(prompts)
+        if trained.prompt:
+            moved |= prompts
         for name, value in moved.items():
             value.requires_grad_(True)
             if name.endswith((".lora_A", ".lora_B", ".core")):
@@ -157,25 +160,39 @@ class BlockwiseBase:
             cores[f"{target}.core"] = slot.core
         return cores
 
-    def _prefixes(self, tokens: int, seed: int) -> dict[str, torch.Tensor]:
-        """Give every block a prefix; return keys and values, (kv_heads, tokens, size)."""
+    def _fresh_prefix(self, tokens: int, seed: int) -> dict[str, torch.Tensor]:
+        """Return small random keys and values for every block, (kv_heads, tokens, size)."""
+        generator = torch.Generator().manual_seed(seed)
+        heads = self._model.heads or (0, 0)
+        return {
+            name: (torch.randn(heads[0], tokens, heads[1], generator=generator) * _PREFIX_STD).to(
+                self._device
+            )
+            for index in range(len(self._blocks))
+            for name in _prefix_names(index)
+        }
+
+    def _put_prefix(self, prefix: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Give every block its keys and values; return them.
+
+        Raises:
+            AdapterError: they were made for another base, or blocks of this family take none.
+        """
         if self._model.heads is None:
             raise AdapterError(
                 f"a prefix in every layer was asked for; {self._weights.config['model_type']} "
                 f"blocks take none, only those of {', '.join(FAMILIES)} do. Train a soft prompt."
             )
         kv_heads, head_dim = self._model.heads
-        found: dict[str, torch.Tensor] = {}
-        generator = torch.Generator().manual_seed(seed)
-        for index, block in enumerate(self._blocks):
-            size = (kv_heads, tokens, head_dim)
-            key, value = (
-                (torch.randn(size, generator=generator) * _PREFIX_STD).to(self._device)
-                for _ in range(2)
+        given = {(value.shape[0], value.shape[2]) for value in prefix.values()}
+        if given != {(kv_heads, head_dim)} or len(prefix) != 2 * len(self._blocks):
+            raise AdapterError(
+                f"the prefix has {len(prefix) // 2} layers of (heads, size) {sorted(given)}; the "
+                f"base has {len(self._blocks)} of {(kv_heads, head_dim)}. It was made for another."
             )
-            block.prefix = Prefix(key, value)
-            found[f"prefix.{index}.key"], found[f"prefix.{index}.value"] = key, value
-        return found
+        for index, block in enumerate(self._blocks):
+            block.prefix = Prefix(*(prefix[name] for name in _prefix_names(index)))
+        return prefix
 
 
 class BlockwisePlaced:
@@ -203,7 +220,7 @@ class BlockwisePlaced:
     def evaluate_loss(self, ids: torch.Tensor, labels: torch.Tensor, variant: str) -> Loss:
         """Return the loss of a batch."""
         prompt = self._prompt if variant == "adapter" else None
-        with self._bare(variant == "base"):
+        with self._bare(off=variant == "base", unprompted=variant != "adapter"):
             return self._passes.evaluate(ids, labels, prompt)
 
     def backward_loss(
@@ -227,11 +244,11 @@ class BlockwisePlaced:
         """Return the difference to the start, by names on the wire.
 
         Raises:
-            AdapterError: prefixes, and cores between directions of the base, have no place in a
-                hub's round.
+            AdapterError: a fresh prefix, and cores between directions of the base, have no place in
+                a hub's round.
         """
         if self._what.core or self._what.prefix:
-            raise AdapterError("a core of the base or a prefix can't be sent to a hub.")
+            raise AdapterError("a core of the base or a fresh prefix can't be sent to a hub.")
         found: dict[str, NDArray[np.float32]] = {}
         for name, value in self.trained.items():
             found[name] = value.detach().cpu().numpy() - self._value(name)
@@ -239,8 +256,8 @@ class BlockwisePlaced:
 
     def _value(self, name: str) -> NDArray[np.float32]:
         """Return what a tensor was at the start."""
-        if name == PROMPT:
-            return self._start.prompt()
+        if name in self._start.prompts:
+            return self._start.prompt(name)
         if name.endswith(CORE):
             return core_start(self._start, name.removesuffix(CORE), self._what.rank)[1]
         return leading(self._start, name, self._what.rank)
@@ -252,12 +269,12 @@ class BlockwisePlaced:
         return {name: value.detach().cpu().numpy() for name, value in self.trained.items()}
 
     @contextmanager
-    def _bare(self, off: bool) -> Iterator[None]:
-        """Leave factors, cores and prefixes out for a while."""
+    def _bare(self, *, off: bool, unprompted: bool) -> Iterator[None]:
+        """Leave factors and cores, or prefixes, out for a while."""
         prefixes = [block.prefix for block in self._blocks]
         for slot in self._slots.values():
             slot.off = off
-        for block in self._blocks if off else ():
+        for block in self._blocks if unprompted else ():
             block.prefix = None
         try:
             yield
@@ -266,6 +283,10 @@ class BlockwisePlaced:
                 slot.off = False
             for block, prefix in zip(self._blocks, prefixes, strict=True):
                 block.prefix = prefix
+
+
+def _prefix_names(layer: int) -> tuple[str, str]:
+    return f"prefix.{layer}.key", f"prefix.{layer}.value"
 
 
 def _architecture(weights: Weights, device: torch.device, path: Path) -> Architecture:

@@ -121,6 +121,48 @@ def test_a_prefix_has_the_gradient_that_peft_gives_it(family, tmp_path):
         assert relative(found, want) <= 1e-4, (layer, kind)
 
 
+class Prefixed(FreshStart):
+    """A start with a prefix of 3 positions in every layer, all of one number."""
+
+    def __init__(self, layers=3, number=0.5):
+        super().__init__({}, 0, 3, 32, 1)
+        names = [f"prefix.{layer}.{kind}" for layer in range(layers) for kind in ("key", "value")]
+        self.prompts = dict.fromkeys(names, (2, 3, 8))
+        self.number = number
+
+    def prompt(self, name):
+        return np.full(self.prompts[name], self.number, np.float32)
+
+
+def test_a_prefix_of_a_hub_is_put_in_place_trained_and_sent_as_a_difference(folder):
+    base, (ids, labels) = opened(folder), batch()
+    bare = base.place(FreshStart({}, 0, 0, 32, 1), Trained()).evaluate_loss(ids, labels, "base")
+    alike = base.place(FreshStart({}, 0, 0, 32, 1), Trained(prefix=3))
+    with torch.no_grad():
+        for value in alike.trained.values():
+            value.fill_(0.5)
+    wanted = alike.evaluate_loss(ids, labels, "adapter")
+    served = base.place(Prefixed(), Trained())
+    assert served.trained == {}
+    assert served.evaluate_loss(ids, labels, "adapter") == wanted != bare
+    placed = base.place(Prefixed(), Trained(prompt=True))
+    assert placed.evaluate_loss(ids, labels, "without_prompt") == bare
+    assert placed.evaluate_loss(ids, labels, "adapter") == wanted
+    placed.backward_loss(ids, labels)
+    with torch.no_grad():
+        for value in placed.trained.values():
+            assert value.grad.any()
+            value.add_(1)
+    update = placed.update()
+    assert set(update) == set(Prefixed().prompts)
+    assert all((value == 1).all() for value in update.values())
+
+
+def test_a_prefix_for_another_base_is_refused(folder):
+    with pytest.raises(AdapterError, match="made for another"):
+        opened(folder).place(Prefixed(layers=2), Trained(prompt=True))
+
+
 def test_a_fresh_prefix_is_drawn_from_its_seed(folder):
     base, start = opened(folder), FreshStart({}, 0, 0, 32, 1)
     drawn = []
