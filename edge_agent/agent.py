@@ -38,10 +38,12 @@ from edge_agent.worker_host import WorkerHost
 from edge_agent.worker_process import WorkerDied, WorkerEvent
 from wire.blobs import BlobStore
 from wire.errors import MalformedError, WireError
+from wire.inbox import Inbox
 from wire.link import Connected, Disconnected, Link, Received, Will, bounded
 from wire.messages import (
     BlobGet,
     Cancel,
+    Credit,
     DeviceState,
     Hello,
     HubState,
@@ -84,7 +86,7 @@ class Supervisor:
         self.quiet = QuietLog(log)
         self.folder = Path(settings.state_folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.inbox: queue.Queue[object] = queue.Queue(maxsize=1000)
+        self.inbox = Inbox(1000)
         self.limit = memory_limit(settings.memory_bytes)
         self.data = count(settings.data, settings.cleaning)
         self.blobs = BlobStore(self.folder / "blobs")
@@ -215,6 +217,8 @@ class Supervisor:
                 self._on_command(message)
             case Welcome() | Refused() if message.re == self._greeting:
                 self.asking.answer(message)
+            case Credit(re="") if message.session == self.session:
+                self.tasks.uploads.on_unasked(message)
             case _ if isinstance(message, Reply) and message.session == self.session:
                 self.asking.answer(message)
             case _:
@@ -286,6 +290,7 @@ class Supervisor:
         self.teller.info()
         self.calibrating.begin()
         self.asking.repeat_all(time.monotonic())
+        self.tasks.uploads.ask_again(time.monotonic())
 
     # Plans
 

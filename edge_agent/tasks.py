@@ -63,7 +63,7 @@ class Tasks:
 
     def __init__(self, agent: "Supervisor") -> None:
         self._agent = agent
-        self._uploads = Uploads(agent)
+        self.uploads = Uploads(agent)
         self.current: TaskRun | None = None
 
     def on_offer(self, offer: Offer) -> None:
@@ -139,7 +139,7 @@ class Tasks:
                 self._prepare(task)
         elif task.update is not None and not task.uploaded:
             task.stage = "upload"
-            self._uploads.begin(task)
+            self.uploads.begin(task)
         else:
             self._report()
 
@@ -202,7 +202,7 @@ class Tasks:
             return
         self.current = None
         self._agent.asking.forget(*task.requests)
-        self._uploads.cancel()
+        self.uploads.cancel()
         if task.update is not None:
             self._agent.blobs.delete(task.update)
         if task.working and task.finished is None:
@@ -267,7 +267,7 @@ class Tasks:
 
     def tick(self, now: float) -> None:
         """Send what may go; give up what took too long: the hub has closed the round."""
-        self._uploads.tick(now)
+        self.uploads.tick(now)
         task = self.current
         if task is None or task.uploading or task.reported:
             return

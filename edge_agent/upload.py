@@ -21,7 +21,15 @@ from wire.chunk_hashes import HASH_BYTES, INLINE_CHUNKS, list_of_file
 from wire.errors import MalformedError
 from wire.messages import Accepted, BlobFin, BlobInit, Credit, Refused, Reply
 from wire.mqtt_sizes import publish_bytes
-from wire.transfer import CHUNK_BYTES, HEADER_BYTES, Chunk, chunk_count, chunk_size, encode_chunk
+from wire.transfer import (
+    CHUNK_BYTES,
+    HEADER_BYTES,
+    WINDOW,
+    Chunk,
+    chunk_count,
+    chunk_size,
+    encode_chunk,
+)
 from wire.upload import Upload
 
 if TYPE_CHECKING:
@@ -31,6 +39,8 @@ log = logging.getLogger(__name__)
 
 #: After which the hub is asked again when it allowed nothing, or knows nothing of an upload.
 AGAIN_S = 1.0
+#: After which a hub that tells by itself what came, and doesn't, is asked.
+QUIET_S = 3.0
 _QOS = Chunk.QOS["upload_chunk"]
 
 
@@ -74,6 +84,11 @@ class Uploads:
         self._blobs.clear()
         self._agent.metering.idle(up=True)
 
+    def ask_again(self, now: float) -> None:
+        """Ask what came, since the link or the hub was away, and may have lost what was sent."""
+        if self._upload is not None and self._upload.unasked:
+            self._ask(now)
+
     def tick(self, now: float) -> None:
         """Send what may go by now."""
         if self._again_at is not None and now >= self._again_at:
@@ -100,6 +115,7 @@ class Uploads:
             size_bytes=blob.size_bytes,
             hashes=blob.hashes,
             hashes_sha256=blob.hashes_sha256,
+            unasked=chunk_count(blob.size_bytes) > WINDOW // 2,  # else it is one question anyhow
         )
         self._questions[message.id] = self._upload.ask()
         follows = (
@@ -110,28 +126,29 @@ class Uploads:
         first = msgspec.structs.replace(message, follows=True) if follows else None
         agent.asking.ask(message.id, message, self._on_reply, now, first=first)
         if follows:
-            self._publish(blob, 0)
+            self._publish([_chunk(blob, 0)])
 
     def _send(self, now: float) -> None:
         """Send chunks as far as window, limits and link allow, and ask when it is time."""
         upload, agent = self._upload, self._agent
         if upload is None or not agent.link.connected:
             return
-        blob = self._blobs[0]
+        blob, together = self._blobs[0], list[bytes]()
         while (index := upload.next_chunk) is not None:
             if not agent.metering.take_up(self._cost(blob, index), now):
                 break
-            if not self._publish(blob, index):
-                break
+            together.append(_chunk(blob, index))
             upload.on_sent()
             if upload.must_ask:
+                self._publish(together)
                 self._ask(now)
         else:
             agent.metering.idle(up=True)
+        self._publish(together)
         if upload.must_ask:
             self._ask(now)
-        elif upload.stalled and self._again_at is None:
-            self._again_at = now + AGAIN_S
+        elif self._again_at is None and (upload.stalled or upload.waits):
+            self._again_at = now + (AGAIN_S if upload.stalled else QUIET_S)
 
     def _ask(self, now: float) -> None:
         task, upload, agent = self._task, self._upload, self._agent
@@ -147,10 +164,10 @@ class Uploads:
         )
         agent.asking.ask(request, message, self._on_reply, now)
 
-    def _publish(self, blob: _Blob, index: int) -> bool:
-        data = blob.read(index * CHUNK_BYTES, chunk_size(blob.size_bytes, index))
-        chunk = encode_chunk(blob.sha256, index, data)
-        return self._agent.link.publish(self._topic, chunk, _QOS)
+    def _publish(self, chunks: list[bytes]) -> None:
+        """Send chunks, and none of them twice; one that the link doesn't take counts as lost."""
+        self._agent.link.publish_together(self._topic, chunks)
+        chunks.clear()
 
     def _cost(self, blob: _Blob, index: int) -> int:
         return chunk_packet_bytes(self._topic, chunk_size(blob.size_bytes, index), _QOS)
@@ -187,11 +204,23 @@ class Uploads:
             self._begin_anew(with_hashes=True)
             return
         try:
-            self._upload.on_credit(question, credit.missing, credit.window)
+            self._upload.on_credit(question, credit.missing, credit.window, unasked=credit.unasked)
         except MalformedError as error:
             log.warning("the hub's answer can't be used: %s", error)
             self._begin_anew()
             return
+        self._send(time.monotonic())
+
+    def on_unasked(self, credit: Credit) -> None:
+        """Take what the hub tells without being asked.
+
+        Raises:
+            MalformedError: it isn't of this blob.
+        """
+        if self._upload is None or credit.sha256 != self._blobs[0].sha256:
+            return
+        self._upload.on_unasked(credit.missing, credit.window)
+        self._again_at = None
         self._send(time.monotonic())
 
     def _begin_anew(self, *, with_hashes: bool = False) -> None:
@@ -237,6 +266,11 @@ class _Reader:
 
     def __del__(self) -> None:
         os.close(self._descriptor)
+
+
+def _chunk(blob: _Blob, index: int) -> bytes:
+    data = blob.read(index * CHUNK_BYTES, chunk_size(blob.size_bytes, index))
+    return encode_chunk(blob.sha256, index, data)
 
 
 def _file_blob(path: Path, sha256: str) -> _Blob:

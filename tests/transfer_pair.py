@@ -21,8 +21,9 @@ from hub.fleet.sessions import Sessions
 from hub.rounds.broadcast import Broadcast
 from hub.rounds.reception import Reception
 from wire.blobs import BlobStore
+from wire.inbox import Inbox
 from wire.link import Connected, Link, Received, bounded
-from wire.messages import BlobFin, BlobGet, BlobInit, Message, Reply, encode, parse
+from wire.messages import BlobFin, BlobGet, BlobInit, Credit, Message, Reply, encode, parse
 from wire.quiet_log import QuietLog
 from wire.topics import Topics
 
@@ -33,7 +34,7 @@ class _Loop(ABC):
     """One thread that owns everything, as in hub and agent."""
 
     def __init__(self) -> None:
-        self.inbox: queue.Queue[Any] = queue.Queue(maxsize=1000)
+        self.inbox = Inbox(1000)
         self.topics = Topics(FLEET)
         self.received: list[str] = []  # kinds of what arrived: route, or the request's name
         self._stopping = False
@@ -192,6 +193,7 @@ class DeviceSide(_Loop):
     def on_event(self, event: Any) -> None:
         if isinstance(event, Connected):
             self.asking.repeat_all(time.monotonic())
+            self.uploads.ask_again(time.monotonic())
         if not isinstance(event, Received):
             return
         route = self.topics.parse(event.topic)
@@ -204,7 +206,9 @@ class DeviceSide(_Loop):
                 self.gathered.append(done)
             return
         message = parse(route, event.payload)
-        if isinstance(message, Reply):
+        if isinstance(message, Credit) and not message.re:
+            self.uploads.on_unasked(message)
+        elif isinstance(message, Reply):
             self.asking.answer(message)
 
     def tick(self) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -245,9 +245,11 @@ class Connection:
         self._hand_over()
         return going_on
 
-    def _write(self) -> None:
+    def _write(self, parts: Sequence[bytes]) -> None:
         if self._network is not None:
-            self._network.write()
+            self._network.write(parts)
+        elif parts:
+            self.client.queue(parts)
 
     def _judge(self) -> Ended:
         if self._closing.is_set():

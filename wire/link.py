@@ -14,7 +14,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from wire.broker_profile import MAX_PAYLOAD_BYTES, Profile
 from wire.broker_settings import BrokerSettings
@@ -202,6 +202,17 @@ class Link:
             self.limits.check(topic, len(payload), retain=retain)
             return False
         return connection.outbox.publish(topic, payload, qos, retain, expiry_s)
+
+    def publish_together(self, topic: str, payloads: Sequence[bytes]) -> int:
+        """Hand messages at QoS 0 to the broker by one call; return how many of them are taken.
+
+        Raises:
+            TooLargeError: some brokers would drop the connection, again and again.
+        """
+        connection = self._connection
+        if connection is None or not connection.ready:
+            return 0
+        return connection.outbox.publish_together(topic, payloads)
 
     # The link's thread
 

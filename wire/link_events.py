@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from wire.inbox import Inbox
+
 log = logging.getLogger("wire.link")
 
 
@@ -31,7 +33,7 @@ class Received(msgspec.Struct, frozen=True):
 LinkEvent = Connected | Disconnected | Received
 
 
-def bounded(inbox: "queue.Queue[Any]", patience_s: float = 5.0) -> Callable[[Any], None]:
+def bounded(inbox: Inbox, patience_s: float = 5.0) -> Callable[[Any], None]:
     """Return a `Link` delivery that waits for a full queue, then drops.
 
     Waiting makes TCP slow the sender down; dropping keeps the connection alive. Nothing is lost

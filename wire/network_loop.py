@@ -12,7 +12,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import paho.mqtt.client as mqtt
@@ -37,21 +37,44 @@ class FedClient(mqtt.Client):
     _feed: bytes | OSError | None = None
     _at_end = False
 
-    def publish_once(self, topic: bytes, payload: bytes) -> bool:
-        """Queue a message at QoS 0 without properties; False: there is no connection.
-
-        paho would copy the payload three times, and make a reason code and a set of properties
-        to say that it was written.
-        """
-        if self.socket() is None:
-            return False
+    def head(self, topic: bytes, payload_bytes: int) -> bytes:
+        """Return what stands before the payload of a message at QoS 0 without properties."""
         empty = b"\0" if self.protocol == mqtt.MQTTv5 else b""
-        size, head = 2 + len(topic) + len(empty) + len(payload), bytearray((mqtt.PUBLISH,))
-        self._pack_remaining_length(head, size)
-        packet = b"".join((head, len(topic).to_bytes(2, "big"), topic, empty, payload))
+        head = bytearray((mqtt.PUBLISH,))
+        self._pack_remaining_length(head, 2 + len(topic) + len(empty) + payload_bytes)
+        return b"".join((head, len(topic).to_bytes(2, "big"), topic, empty))
+
+    def queue(self, parts: Sequence[bytes]) -> None:
+        """Let whole packets leave behind those that wait, nobody being told that they were written.
+
+        paho would copy a payload three times, and make a reason code and a set of properties to
+        say so.
+        """
         # Told that it has QoS 1, paho calls nobody back; what is sent says QoS 0.
-        self._packet_queue(mqtt.PUBLISH, packet, 0, 1)
-        return True
+        self._packet_queue(mqtt.PUBLISH, b"".join(parts), 0, 1)
+
+    def write(self, parts: Sequence[bytes]) -> None:
+        """Write whole packets at once, if none waits; what the socket doesn't take, waits.
+
+        Only one thread at a time may write.
+        """
+        connection: Any = self.socket()
+        try:
+            written = 0 if self.want_write() else connection.sendmsg(parts)
+        except (OSError, AttributeError):  # full, broken or gone: the loop will see
+            written = 0
+        if written == 0:
+            self.queue(parts)
+            return
+        if written < sum(map(len, parts)):
+            rest = b"".join(parts)[written:]
+            # Before what another thread may have let wait since.
+            self._out_packet.appendleft({
+                "command": mqtt.PUBLISH, "mid": 0, "qos": 1, "pos": 0, "to_process": len(rest),
+                "packet": rest, "info": None,
+            })  # fmt: skip
+        with self._msgtime_mutex:
+            self._last_msg_out = mqtt.time_func()
 
     def acknowledge(self, packet_id: int) -> None:
         """Queue the acknowledgement of a message at QoS 1."""
@@ -166,18 +189,28 @@ class NetworkLoop:
                     return False
         return client.socket() is not None and client.loop_misc() == mqtt.MQTT_ERR_SUCCESS
 
-    def write(self) -> None:
-        """Write what waits, from any thread, as far as the socket takes it."""
-        if threading.get_ident() == self._thread:
-            return  # the loop does so in its next turn; and a callback may hold paho's locks
-        if not self._secure and self._writing.acquire(blocking=False):
-            try:
-                self._client.loop_write()
-            finally:
-                self._writing.release()
-            if self._client.socket() is not None and not self._client.want_write():
-                return
-        self.ring()
+    def write(self, parts: Sequence[bytes] = ()) -> None:
+        """Write what waits, from any thread, as far as the socket takes it.
+
+        Args:
+            parts: of whole packets, behind that.
+        """
+        client, mine = self._client, threading.get_ident() == self._thread
+        if mine or self._secure or not self._writing.acquire(blocking=False):
+            if parts:
+                client.queue(parts)
+            if not mine:  # else it does so in its next turn; and a callback may hold paho's locks
+                self.ring()
+            return
+        try:
+            if client.want_write():
+                client.loop_write()
+            if parts:
+                client.write(parts)
+        finally:
+            self._writing.release()
+        if client.socket() is None or client.want_write():
+            self.ring()
 
     def ring(self) -> None:
         """Let the loop look at what there is, from any thread."""

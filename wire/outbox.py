@@ -6,7 +6,7 @@ With `wire/connection.py` and `wire/network_loop.py` the only file that imports 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import paho.mqtt.client as mqtt
@@ -62,7 +62,7 @@ class Outbox:
         version: of MQTT.
         limits: of the broker; narrowed when it accepts the connection.
         traffic: where bytes are counted.
-        write: lets what was handed to the client leave.
+        write: lets what was handed to the client leave, and behind it the given parts of packets.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Outbox:
         version: Version,
         limits: Profile,
         traffic: Traffic,
-        write: Callable[[], None],
+        write: Callable[[Sequence[bytes]], None],
     ) -> None:
         self.limits = limits
         self._client = client
@@ -86,6 +86,7 @@ class Outbox:
         self._topics: dict[int, str] = {}  # by packet id, until the broker answers
         self._pace = Pace(limits.publishes_per_s, limits.bytes_per_s)
         self._waiting: deque[_Message] = deque()
+        self._parts: list[bytes] = []  # of packets that leave next
         self._lock = threading.Lock()  # never taken in a callback of paho
 
     @property
@@ -104,17 +105,30 @@ class Outbox:
         limits = self.limits
         limits.check(topic, len(payload), retain=retain)
         qos, retain = min(qos, limits.max_qos), retain and limits.retain
-        message = _Message(topic, payload, qos, retain, expiry_s)
         with self._lock:
-            size, now = self._size(message), time.monotonic()
-            if self._waiting or self._pace.wait_s(size, now) > 0:
-                if len(self._waiting) >= MAX_QUEUED:
-                    return False
-                self._waiting.append(message)
-                return True
-            taken = self._hand_over(message, size, now)
+            taken = self._take(_Message(topic, payload, qos, retain, expiry_s))
+            parts, self._parts = self._parts, []
         if taken:
-            self._write()  # without the lock: it may call `settled`
+            self._write(parts)  # without the lock: it may call `settled`
+        return taken
+
+    def publish_together(self, topic: str, payloads: Sequence[bytes]) -> int:
+        """Hand messages at QoS 0 over that leave by one call; return how many are taken.
+
+        Raises:
+            TooLargeError: the broker would drop the connection.
+        """
+        for payload in payloads:
+            self.limits.check(topic, len(payload))
+        taken = 0
+        with self._lock:
+            for payload in payloads:
+                if not self._take(_Message(topic, payload, 0, False, None)):
+                    break
+                taken += 1
+            parts, self._parts = self._parts, []
+        if taken:
+            self._write(parts)
         return taken
 
     def send_waiting(self, longest_s: float) -> float:
@@ -126,6 +140,9 @@ class Outbox:
                 if wait_s > 0:
                     return min(wait_s, longest_s)
                 self._hand_over(self._waiting.popleft(), size, now)
+                if self._parts:
+                    self._client.queue(self._parts)
+                    self._parts = []
         return longest_s
 
     def settled(self, packet_id: int) -> str:
@@ -138,11 +155,21 @@ class Outbox:
             self._settled += 1
         return self._topics.pop(packet_id, "a message")
 
+    def _take(self, message: _Message) -> bool:
+        size, now = self._size(message), time.monotonic()
+        if not self._waiting and self._pace.wait_s(size, now) <= 0:
+            return self._hand_over(message, size, now)
+        if len(self._waiting) >= MAX_QUEUED:
+            return False
+        self._waiting.append(message)
+        return True
+
     def _hand_over(self, message: _Message, size_bytes: int, now: float) -> bool:
         topic, payload, qos, retain, expiry_s = message
         if qos == 0 and not retain and expiry_s is None:
-            if not self._client.publish_once(topic.encode(), payload):
+            if self._client.socket() is None:
                 return False
+            self._parts += (self._client.head(topic.encode(), len(payload)), payload)
             self._traffic.up_of_callers += size_bytes
             self._pace.sent(size_bytes, now)
             return True

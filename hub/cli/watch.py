@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,7 @@ from hub.errors import ConfigError
 if TYPE_CHECKING:
     from hub.watching.watcher import Line, Watcher
     from wire.broker_settings import BrokerSettings
+    from wire.inbox import Inbox
 
 EXAMPLE = "Example: lorikeet-hub watch --broker mqtt://127.0.0.1:1883 --fleet clinics"
 DEFAULT_BROKER = "mqtt://127.0.0.1:1883"
@@ -62,6 +63,7 @@ def watch(  # noqa: PLR0917  (options)
     """
     from hub.watching.watcher import Watcher
     from wire.errors import BrokerSettingsError
+    from wire.inbox import Inbox
     from wire.link import Link, bounded
     from wire.topics import watch_filters
 
@@ -74,7 +76,7 @@ def watch(  # noqa: PLR0917  (options)
         format="%(asctime)s %(levelname)-7s %(message)s",
         datefmt="%H:%M:%S",
     )
-    inbox: queue.Queue[Any] = queue.Queue(maxsize=1000)
+    inbox = Inbox(1000)
     try:
         link = Link(where, f"watch-{secrets.token_hex(6)}", bounded(inbox))
     except BrokerSettingsError as error:
@@ -137,9 +139,7 @@ def _stopping() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _show(
-    inbox: "queue.Queue[Any]", watcher: "Watcher", stopped: threading.Event, *, as_json: bool
-) -> None:
+def _show(inbox: "Inbox", watcher: "Watcher", stopped: threading.Event, *, as_json: bool) -> None:
     from hub.watching.reading import document, read
     from wire.link import Received
 

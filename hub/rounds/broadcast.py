@@ -58,7 +58,7 @@ class Broadcast:
 
     def pump(self) -> None:
         """Send what the broker takes now."""
-        while self._link.connected and self._link.in_flight < MAX_UNDER_WAY:
+        while not self.idle and self._link.connected and self._link.in_flight < MAX_UNDER_WAY:
             job = self._take()
             if job is None:
                 return

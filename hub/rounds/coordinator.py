@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from hub.fleet.records import remembered, to_remember
 from hub.fleet.sessions import MAX_DEVICES, Device, Sessions
@@ -25,6 +25,7 @@ from hub.store.database import Store
 from hub.store.errors import StoreError
 from wire.blobs import BlobStore
 from wire.errors import MalformedError
+from wire.inbox import Inbox
 from wire.link import BrokerSettings, Connected, Disconnected, Link, Received, Will, bounded
 from wire.messages import (
     BlobFin,
@@ -83,7 +84,7 @@ class Coordinator:
         folder: Path,
         max_devices: int = MAX_DEVICES,
     ) -> None:
-        self.inbox: queue.Queue[Any] = queue.Queue(maxsize=1000)
+        self.inbox = Inbox(1000)
         self.epoch = secrets.token_hex(4)
         self.topics = Topics(fleet)
         self.quiet = QuietLog(log)

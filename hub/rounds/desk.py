@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from queue import Queue
 from typing import Any
 
 import msgspec
@@ -14,6 +13,7 @@ from hub.rounds.adapters import Adapters
 from hub.rounds.broadcast import Broadcast
 from hub.store.database import Store
 from wire.blobs import BlobStore
+from wire.inbox import Inbox
 from wire.link import Link
 from wire.messages import Message, encode
 from wire.topics import Topics
@@ -43,7 +43,7 @@ class Desk:
         sessions: Sessions,
         store: Store,
         blobs: BlobStore,
-        inbox: "Queue[Any]",
+        inbox: Inbox,
         http: str,
         folder: Path,
         needed_blobs: Callable[[], set[str]],

@@ -203,12 +203,16 @@ class Reception:
     def on_chunk(self, device: str, payload: bytes) -> None:
         """Take a chunk of an upload."""
         try:
-            awaited = self._uploads.on_chunk(device, payload)
+            due = self._uploads.on_chunk(device, payload)
         except MalformedError as error:
             self._quiet.warn(f"{device} chunk", f"dropped a chunk of {device}: {error}")
             return
-        if awaited is not None:
-            self.on_blob_fin(device, awaited)
+        if due is None:
+            return
+        if due.missing is None:
+            self.on_blob_fin(device, due.announced)
+        else:
+            self._credit(device, due.announced, due.missing, re="")
 
     def on_blob_get(self, device: str, message: BlobGet) -> None:
         """Send a window of a blob's chunks to one device."""
@@ -239,17 +243,19 @@ class Reception:
         message: BlobInit | BlobFin,
         missing: list[tuple[int, int]],
         *,
+        re: str | None = None,
         wrong: bool = False,
     ) -> None:
         self.reply(
             device,
             Credit(
-                re=message.id,
+                re=message.id if re is None else re,
                 session=message.session,
                 sha256=message.sha256,
                 missing=missing,
                 window=self._uploads.window,
                 wrong=wrong,
+                unasked=self._uploads.tells(device, message.sha256),
             ),
         )
 

@@ -1,6 +1,7 @@
 """Receives updates: half of one survives a restart, none may be larger than what was offered."""
 
 import time
+from typing import NamedTuple
 
 import msgspec
 
@@ -25,12 +26,24 @@ KEPT_S = 3600.0
 _Key = tuple[str, bytes]  # the device, and the first bytes of the blob's sha256
 
 
+class Due(NamedTuple):
+    """What a device is to be told now.
+
+    ``missing``: the first chunks that it is to send; None: the reply to its announcement is due.
+    """
+
+    announced: BlobInit
+    missing: Ranges | None
+
+
 class _Incoming(msgspec.Struct):
     sha256: str
     partial: Partial
     heard_at: float  # monotonic time
+    announced: BlobInit
     # Its only chunk follows: the reply waits until it came.
     awaited: BlobInit | None = None
+    untold: int = 0  # chunks that may come still before the device is told what is missing
 
 
 class Uploads:
@@ -66,7 +79,7 @@ class Uploads:
         found = self._open.pop(key, None)
         if found is None or found.sha256 != message.sha256:
             partial = self._store.partial(message.sha256, message.size_bytes)
-            found = _Incoming(message.sha256, partial, time.monotonic())
+            found = _Incoming(message.sha256, partial, time.monotonic(), message)
         elif found.partial.size_bytes != message.size_bytes:
             raise MalformedError(f"blob {message.sha256[:12]} was begun with another size.")
         found.partial.expect(self._hashes(message))
@@ -74,7 +87,8 @@ class Uploads:
         found.heard_at = time.monotonic()
         self._let_go_of_oldest(device, found.heard_at)
         self._open[key] = found
-        return found.partial.missing(LISTED_WINDOWS * WINDOW)
+        found.announced = message
+        return self._missing(found)
 
     def wait_for_chunk(self, device: str, message: BlobInit) -> bool:
         """Return whether the reply to a begun upload's announcement may wait for its only chunk.
@@ -87,11 +101,11 @@ class Uploads:
         found.awaited = message
         return True
 
-    def on_chunk(self, device: str, payload: bytes) -> BlobInit | None:
+    def on_chunk(self, device: str, payload: bytes) -> Due | None:
         """Take a chunk; one that nobody announced, or that is damaged, is dropped.
 
         Returns:
-            The announcement whose reply waited for this chunk.
+            What the device is to be told now.
 
         Raises:
             MalformedError: it isn't a chunk, or not the one that belongs where it says.
@@ -101,11 +115,14 @@ class Uploads:
         if found is None:
             return None
         found.heard_at = time.monotonic()
-        found.partial.write(chunk.index, chunk.data, chunk.checksum)
-        if not found.partial.complete:
+        news = found.partial.write(chunk.index, chunk.data, chunk.checksum)
+        if found.partial.complete:
+            awaited, found.awaited = found.awaited, None
+            return Due(awaited, None) if awaited is not None else None
+        found.untold -= news
+        if found.untold > 0 or not found.announced.unasked:
             return None
-        awaited, found.awaited = found.awaited, None
-        return awaited
+        return Due(found.announced, self._missing(found))
 
     def finish(self, device: str, sha256: str) -> Ranges | None:
         """Return None once the blob is complete, verified and on disk; else what is missing.
@@ -118,7 +135,7 @@ class Uploads:
         found = self._open.get(_key(device, sha256))
         known = found is not None and found.sha256 == sha256
         if found is not None and known and not found.partial.complete:
-            return found.partial.missing(LISTED_WINDOWS * WINDOW)
+            return self._missing(found)
         if self._store.path(sha256) is not None:
             self.forget(device, sha256)
             return None
@@ -127,7 +144,7 @@ class Uploads:
         try:
             found.partial.finish()
         except WrongChunksError:
-            missing = found.partial.missing(LISTED_WINDOWS * WINDOW)
+            missing = self._missing(found)
             if missing:
                 return missing
             raise  # the list of digests is wanted
@@ -140,6 +157,16 @@ class Uploads:
     def forget(self, device: str, sha256: str) -> None:
         """Let go of an upload's bookkeeping; what is on disk stays."""
         self._open.pop(_key(device, sha256), None)
+
+    def tells(self, device: str, sha256: str) -> bool:
+        """Return whether the device is told what came without asking."""
+        found = self._open.get(_key(device, sha256))
+        return found is not None and found.announced.unasked
+
+    def _missing(self, found: _Incoming) -> Ranges:
+        """Return what a device is told now; half a window more, and it is told again."""
+        found.untold = max(1, self.window // 2)
+        return found.partial.missing(LISTED_WINDOWS * WINDOW)
 
     def _let_go_of_oldest(self, device: str, now: float) -> None:
         mine = [key for key in self._open if key[0] == device]

@@ -72,6 +72,20 @@ def test_only_loopback_is_bound(tmp_path: Path, kind: Kind) -> None:
     assert bound == {"127.0.0.1"}
 
 
+@pytest.mark.broker
+@pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")
+@pytest.mark.parametrize(("wanted", "kept"), [(None, "8388608"), ("4096", "4096")])
+def test_mosquitto_keeps_the_memory_of_a_few_chunks_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: str | None, kept: str
+) -> None:
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
+    if wanted is not None:
+        monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", wanted)
+    with running(tmp_path, "mosquitto") as broker:
+        # As mallopt(3) spells it.
+        assert psutil.Process(broker.pid).environ()["MALLOC_TRIM_THRESHOLD_"] == kept
+
+
 def test_a_taken_port_is_named_and_left_alone(tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

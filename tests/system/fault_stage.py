@@ -109,11 +109,12 @@ class FaultStage:
         """Serve until something has come; a device that was killed meanwhile is started again."""
 
         def served() -> bool:
+            come = until()  # asked first, so that whom it killed is served once more, and missed
             try:
                 self.fleet.serve()
             except DeviceKilledError:
                 self._bring_back()
-            return until()
+            return come
 
         poll("the fault", served, 60.0)
 

@@ -4,14 +4,17 @@ import hashlib
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from tests.conftest import Mosquitto
 from tests.tcp_proxy import TcpProxy
 from tests.transfer_pair import DeviceSide, HubSide, await_true
 from wire.chunk_hashes import INLINE_CHUNKS, list_of
-from wire.link import Connected, Link
+from wire.link import Connected, Link, Received
+from wire.messages import BlobInit
 from wire.transfer import CHUNK_BYTES, WINDOW, encode_chunk
 
 pytestmark = pytest.mark.broker
@@ -60,6 +63,60 @@ def test_an_update_of_one_chunk_takes_one_question_and_one_chunk(
     path = hub.blobs.path(task.update)
     assert path is not None
     assert path.read_bytes() == data
+
+
+def test_a_large_update_is_told_of_by_the_hub_and_asked_about_once(
+    broker: Mosquitto, tmp_path: Path, loops: Start
+) -> None:
+    hub, device = HubSide(broker.url, tmp_path / "hub"), DeviceSide(broker.url, tmp_path / "a")
+    loops(hub)
+    loops(device)
+    task = device.upload(some_bytes(40 * CHUNK_BYTES))
+    await_true(lambda: task.uploaded)
+    assert hub.received.count("blob-init") == hub.received.count("blob-fin") == 1
+    # The announcement's, after 4, 8, ... 36 chunks, and the last word.
+    assert device.received == ["reply"] * 11
+
+
+@pytest.mark.parametrize("chunks", [1, 4])
+def test_a_small_update_is_announced_as_ever(
+    broker: Mosquitto, tmp_path: Path, loops: Start, chunks: int
+) -> None:
+    hub, device = HubSide(broker.url, tmp_path / "hub"), DeviceSide(broker.url, tmp_path / "a")
+    said: list[bytes] = []
+    answer = hub.on_event
+
+    def listen(event: Any) -> None:
+        if isinstance(event, Received) and event.topic.endswith("/up/req/blob-init"):
+            said.append(event.payload)
+        answer(event)
+
+    hub.on_event = listen  # type: ignore[method-assign]
+    loops(hub)
+    loops(device)
+    task = device.upload(some_bytes(chunks * CHUNK_BYTES))
+    await_true(lambda: task.uploaded)
+    assert len(said) == 1
+    assert b"unasked" not in said[0]
+
+
+def test_a_hub_that_tells_nothing_by_itself_is_asked(
+    broker: Mosquitto, tmp_path: Path, loops: Start
+) -> None:
+    """As an older one, which passes the field over."""
+    hub, device = HubSide(broker.url, tmp_path / "hub"), DeviceSide(broker.url, tmp_path / "a")
+    begin = hub.reception.on_blob_init
+
+    def begin_as_ever(sender: str, message: BlobInit) -> None:
+        begin(sender, msgspec.structs.replace(message, unasked=False))
+
+    hub.reception.on_blob_init = begin_as_ever  # type: ignore[method-assign]
+    loops(hub)
+    loops(device)
+    task = device.upload(some_bytes(40 * CHUNK_BYTES))
+    await_true(lambda: task.uploaded)
+    assert hub.received.count("chunk") == 40
+    assert hub.received.count("blob-fin") >= 10
 
 
 @pytest.mark.parametrize("size", [30_000, 5 * CHUNK_BYTES, 40 * CHUNK_BYTES + 1])

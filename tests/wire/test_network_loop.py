@@ -137,7 +137,7 @@ def test_a_connection_that_brings_messages_lives_though_the_answer_to_a_ping_is_
             while len(seen) <= second:
                 assert wire.loop.turn(1.0)
             wire.clock.now += 1.0
-            wire.client.publish_once(b"u", b"y")
+            wire.client.queue((wire.client.head(b"u", 1), b"y"))
             assert wire.loop.turn(0.0), f"given up after {second} s"
 
 
@@ -170,3 +170,30 @@ def test_acknowledgements_leave_while_a_slow_receiver_takes_its_time(
             assert wire.loop.turn(1.0)
         # 12 s went by: acknowledgements left each second or so, not all of them at the end.
         assert sum(1 for count in acknowledged if count) >= 8
+
+
+def test_what_the_socket_does_not_take_leaves_first_and_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes = [300_000] * 40  # more than a connection holds
+    with Wire(monkeypatch, 50, lambda _message: None) as wire:
+        while wire.client.want_write() or not wire.client.is_connected():
+            assert wire.loop.turn(0.1)
+        before = wire.sent()
+        parts = [
+            part
+            for number, size in enumerate(sizes)
+            for part in (wire.client.head(b"t", size), bytes([number]) * size)
+        ]
+        writer = threading.Thread(target=wire.loop.write, args=(parts,))
+        writer.start()
+        writer.join(10.0)
+        assert wire.client.want_write()  # so some of it waits
+        wire.client.queue((b"\xc0\x00",))  # another thread's packet meanwhile
+        received = b""
+        while wire.client.want_write():
+            received += wire.sent()
+            assert wire.loop.turn(0.1)
+        received += wire.sent()
+        assert before.startswith(b"\x10")  # CONNECT
+        assert received == b"".join(parts) + b"\xc0\x00"

@@ -45,7 +45,8 @@ class Credit(
 
     It promises nothing: a hub that is started anew may lack more. Only `Accepted` is for good.
     With ``wrong``, all chunks came and don't make the blob: it is to be announced once more, with
-    the digests of its chunks, so that the wrong ones alone are sent again.
+    the digests of its chunks, so that the wrong ones alone are sent again. With ``unasked``, more
+    of them come by themselves, after each half of a window that arrived; ``re`` is empty in those.
     """
 
     ROUTE = "reply"
@@ -57,6 +58,7 @@ class Credit(
     missing: Ranges
     window: int
     wrong: bool = False
+    unasked: bool = False
 
 
 class BlobInfo(Message, frozen=True, kw_only=True, tag_field="type", tag="blob"):

@@ -99,13 +99,17 @@ class BlobInit(Message, frozen=True, kw_only=True, omit_defaults=True):
     hashes: Annotated[bytes, msgspec.Meta(max_length=MAX_INLINE_BYTES)] = b""
     hashes_sha256: str = ""
     follows: bool = False
+    # The device takes `Credit` for which it did not ask.
+    unasked: bool = False
 
 
 class BlobFin(Message, frozen=True, kw_only=True):
     """What arrived of the chunks sent so far? Asked after each half of a window.
 
-    Replied to with `Credit` (what is missing) or, once all are there and on disk, `Accepted`; with
-    a `Refused` that is not final if the hub, started anew, knows nothing of the upload.
+    Where the hub tells by itself (`Credit.unasked`), it is asked only behind the last chunk, when
+    one seems lost, or when nothing was heard for a while. Replied to with `Credit` (what is
+    missing) or, once all are there and on disk, `Accepted`; with a `Refused` that is not final if
+    the hub, started anew, knows nothing of the upload.
     """
 
     ROUTE = "request"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.rounds.uploads import MAX_UPLOADS, SHARED_WINDOW, UnknownUploadError, Uploads
+from hub.rounds.uploads import MAX_UPLOADS, SHARED_WINDOW, Due, UnknownUploadError, Uploads
 from wire.blobs import BlobStore
 from wire.chunk_hashes import list_of
 from wire.errors import MalformedError
@@ -93,8 +93,46 @@ def test_the_only_chunk_is_waited_for_once(tmp_path: Path) -> None:
     assert uploads.wait_for_chunk("a", first)
     assert uploads.begin("a", first) == [(0, 1)]
     assert not uploads.wait_for_chunk("a", first)  # repeated: the chunk was lost
-    assert uploads.on_chunk("a", chunk(0, data)) == first
+    assert uploads.on_chunk("a", chunk(0, data)) == Due(first, None)
     assert uploads.on_chunk("a", chunk(0, data)) is None
+
+
+def test_a_device_that_wants_it_is_told_after_each_half_of_a_window_that_came(
+    tmp_path: Path,
+) -> None:
+    assert WINDOW == 8
+    uploads, data = Uploads(BlobStore(tmp_path)), os.urandom(20 * CHUNK_BYTES)
+    message = announcement(data, unasked=True)
+    uploads.begin("a", message)
+    assert uploads.tells("a", message.sha256)
+    told = [uploads.on_chunk("a", chunk(index, data)) for index in (0, 1, 3, 3, 4, 5, 6, 7, 8)]
+    # 2 was lost, and 3 came twice.
+    assert told[:4] + told[5:8] == [None] * 7
+    assert told[4] == Due(message, [(2, 1), (5, 15)])
+    assert told[8] == Due(message, [(2, 1), (9, 11)])
+
+
+def test_what_a_device_was_told_when_it_asked_is_not_told_again(tmp_path: Path) -> None:
+    uploads, data = Uploads(BlobStore(tmp_path)), os.urandom(20 * CHUNK_BYTES)
+    message = announcement(data, unasked=True)
+    uploads.begin("a", message)
+    for index in range(3):
+        uploads.on_chunk("a", chunk(index, data))
+    assert uploads.finish("a", message.sha256) == [(3, 16)]
+    told = [uploads.on_chunk("a", chunk(index, data)) for index in range(3, 7)]
+    assert told == [None, None, None, Due(message, [(7, 13)])]
+
+
+def test_a_device_that_does_not_want_it_or_has_sent_all_is_told_nothing(tmp_path: Path) -> None:
+    uploads, data = Uploads(BlobStore(tmp_path)), os.urandom(8 * CHUNK_BYTES)
+    uploads.begin("old", announcement(data))
+    uploads.begin("a", announcement(data, unasked=True))
+    assert not uploads.tells("old", announcement(data).sha256)
+    for index in range(4):
+        assert uploads.on_chunk("old", chunk(index, data)) is None
+    for index in range(4, 7):
+        uploads.on_chunk("a", chunk(index, data))
+    assert uploads.on_chunk("a", chunk(7, data)) is None  # both share what came: it asks itself
 
 
 def test_an_announcement_without_a_chunk_behind_it_is_answered_at_once(tmp_path: Path) -> None:
