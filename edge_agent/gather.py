@@ -56,6 +56,7 @@ class Adapters:
         self._jobs = jobs
         self._slices = slices
         self._seen: dict[str, list[tuple[int, str]]] = {}  # by job: rounds and manifests, held
+        self._announced: set[str] = set()  # manifests; a rolled-back one never was
         self._whole_only: set[str] = set()  # parts that differences did not come to
         for sha256 in blobs.all():
             if (blobs.size(sha256) or 0) <= _MANIFEST_BYTES:
@@ -117,11 +118,16 @@ class Adapters:
             for blob, base in self._closure(manifest) if manifest else ():
                 wanted[blob.sha256] = blob.size_bytes, blob.hashes
                 held.update(base)
+        self._announced.update(one.sha256 for one in self._jobs.adapters())
         for job, seen in self._seen.items():
             del seen[:-_KEPT]
             if job in self._jobs.active:
-                held.update(sha256 for _, sha256 in seen)
-                held.update(self._last_way(seen))
+                versions = [sha256 for _, sha256 in seen]
+                held.update(versions)
+                held.update(self._last_way(versions))
+                # The next one follows this one, if what was evaluated since is rolled back.
+                held.update(self._last_way([one for one in versions if one in self._announced]))
+        self._announced &= held | set(wanted)
         self._collector.keep_only(set(wanted))
         for sha256 in self._blobs.all():
             if sha256 not in wanted and sha256 not in held and sha256 not in keep:
@@ -132,12 +138,12 @@ class Adapters:
         for sha256, (size_bytes, hashes) in wanted.items():
             self._collector.want(sha256, size_bytes, now, hashes)
 
-    def _last_way(self, seen: list[tuple[int, str]]) -> set[str]:
+    def _last_way(self, versions: list[str]) -> set[str]:
         """Return what leads to the newest version to which all of a way is known.
 
         A newer manifest may be on its way, or one between: what leads to that one leads there, too.
         """
-        for _, sha256 in reversed(seen):
+        for sha256 in reversed(versions):
             manifest = self._manifest(sha256)
             parts = self._parts(manifest) if manifest else []
             ways = [self._way(part.sha256, manifest) for part in parts] if manifest else []

@@ -3,6 +3,7 @@
 import msgspec
 
 from hub.api.control import (
+    Comparison,
     DeviceDetail,
     DeviceSummary,
     DeviceUsage,
@@ -13,6 +14,7 @@ from hub.api.control import (
     Round,
 )
 from hub.fleet.sessions import RESTS, Device
+from hub.rounds import state as rounds
 from hub.rounds.job_run import JobRun
 from hub.rounds.own_round import MEASURED
 from hub.rounds.summary import MemberSummary, RoundSummary, Summary, summary
@@ -47,32 +49,47 @@ def _job_summary(job: JobRun, found: Summary) -> JobSummary:
 def job_detail(job: JobRun) -> JobDetail:
     """Return all about a job."""
     found = summary(job.state)
-    losses = dict(enumerate(found.heldout_loss))
     return JobDetail(
         summary=_job_summary(job, found),
         file=job.spec.file,
         seed=job.spec.seed,
-        rounds=[_round(one, losses.get(one.round)) for one in found.rounds],
-        evaluation=_round(found.evaluation, None) if found.evaluation else None,
+        rounds=[_round(one) for one in found.rounds],
+        evaluation=_round(found.evaluation) if found.evaluation else None,
         without_prompt_loss=found.without_prompt_loss,
         loss_before=found.loss_before,
         loss_after=found.loss_after,
     )
 
 
-def _round(found: RoundSummary, heldout_loss: float | None) -> Round:
+def _round(found: RoundSummary) -> Round:
     return Round(
         round=found.round,
         phase=found.phase,
         opened_ts=found.opened_ts or 0.0,
         closed_ts=found.closed_ts,
         deadline_s=found.deadline_s,
-        heldout_loss=heldout_loss,
+        heldout_loss=found.heldout_loss,
+        worst_tenth=found.worst_tenth,
+        spread=found.spread,
+        measured_by=found.measured_by,
+        comparison=_comparison(found.comparison),
         members=[_member(one) for one in found.members],
         left_out=found.left_out,
         reason=found.reason or None,
         own_text={key: value for key, value in found.record.items() if key in MEASURED},
         problem=found.problem or None,
+    )
+
+
+def _comparison(found: rounds.Comparison | None) -> Comparison | None:
+    if found is None:
+        return None
+    return Comparison(
+        metric=found.metric,
+        loss=found.loss,
+        reference=found.reference,
+        reference_round=found.reference_round,
+        devices=found.devices,
     )
 
 

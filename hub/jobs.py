@@ -16,6 +16,7 @@ from hub.aggregation.strategies import catalogue as strategies
 from hub.aggregation.strategies import configured, defaults
 from hub.errors import ConfigError, shown
 from hub.pretrain.tokenizer import LEAST_TOKENS
+from hub.rounds.events import VALIDATION, Gate, Metric, Until
 from hub.yaml_file import one_of, parse_yaml
 from wire.codecs import CODEC_NAMES
 from wire.errors import MalformedError
@@ -203,6 +204,21 @@ class HubPart(_Part, frozen=True, kw_only=True):
                 )
 
 
+class PublishIfPart(_Part, frozen=True, kw_only=True):
+    """Which adapters are released: those hardly worse than the best released one."""
+
+    metric: Metric = "heldout_loss"
+    max_regression: Annotated[float, Meta(ge=0, le=10)] = 0.01  # share of the best one's loss
+
+
+class UntilPart(_Part, frozen=True, kw_only=True):
+    """When the job ends before its last round."""
+
+    metric: Metric = "heldout_loss"
+    patience: _Count = 3  # rounds without improvement
+    min_delta: Annotated[float, Meta(ge=0, le=100)] = 0.001  # nats per token
+
+
 class JobFile(_Part, frozen=True, kw_only=True):
     """One adapter to be trained. Every key but ``job`` and ``model.base`` has a default."""
 
@@ -221,6 +237,8 @@ class JobFile(_Part, frozen=True, kw_only=True):
     local: LocalPart = LocalPart()
     codec: str = "auto"
     hub: HubPart = HubPart()
+    publish_if: PublishIfPart | None = None  # null: every round's adapter is released
+    until: UntilPart | None = None  # null: all rounds are done
     seed: Annotated[int, Meta(ge=0, le=2**32 - 1)] | None = None  # null: drawn at submission
 
     def __post_init__(self) -> None:
@@ -252,6 +270,15 @@ class JobFile(_Part, frozen=True, kw_only=True):
             )
         self._check_base()
         self._check_strategy()
+        for key, part in (("publish_if", self.publish_if), ("until", self.until)):
+            if part is not None and part.metric == VALIDATION and self.hub.validation is None:
+                raise ConfigError(
+                    f"{key}.metric",
+                    part.metric,
+                    "heldout_loss or worst_tenth",
+                    message=f"{key}.metric is {part.metric}, but the hub has no text to measure it "
+                    "on. Give hub.validation, or use heldout_loss or worst_tenth.",
+                )
 
     @property
     def trains_weights(self) -> bool:
@@ -296,6 +323,20 @@ class JobFile(_Part, frozen=True, kw_only=True):
                 message=f"pretrain means nothing to method {self.method}. Leave it out, or use "
                 "method pretrain.",
             )
+
+    def gate(self) -> Gate | None:
+        """Return which adapters are released; None: all."""
+        part = self.publish_if
+        if part is None:
+            return None
+        return Gate(metric=part.metric, max_regression=part.max_regression)
+
+    def stopping_rule(self) -> Until | None:
+        """Return when the job ends before its last round; None: it doesn't."""
+        part = self.until
+        if part is None:
+            return None
+        return Until(metric=part.metric, patience=part.patience, min_delta=part.min_delta)
 
     def _check_strategy(self) -> None:
         known = defaults(self.strategy)

@@ -62,6 +62,7 @@ class ScriptedDevice:
         self.role = role
         self.rank = rank
         self.codecs = ["raw", "bf16", "int8"]
+        self.tokens = 100  # that it says it trained on
         self.rung = "resident" if role == "lora" else role
         self.offers: list[Offer] = []
         self.seen: list[Message] = []
@@ -299,7 +300,7 @@ class ScriptedDevice:
                 sha256=hashlib.sha256(blob).hexdigest() if blob is not None else None,
                 reason=None if status == "done" else "scripted",
                 train=TrainMetrics(
-                    steps=1, tokens=100, loss_first=2.0, loss_last=1.9, seconds_per_step=0.1
+                    steps=1, tokens=self.tokens, loss_first=2.0, loss_last=1.9, seconds_per_step=0.1
                 )
                 if offer.kind == "train"
                 else None,

@@ -55,15 +55,29 @@ class Member(_Document, frozen=True, kw_only=True):
     update_bytes: int = 0
 
 
+class Comparison(_Document, frozen=True, kw_only=True):
+    """A round's adapter beside the released one that it had to stand up to."""
+
+    metric: str  # of the job file's publish_if
+    loss: float  # of the round's adapter
+    reference: float  # of the released one, over the same devices
+    reference_round: int  # after which that was released; 0: the start
+    devices: int = 0  # that measured both; 0: measured on the hub's own text
+
+
 class Round(_Document, frozen=True, kw_only=True):
     """One round of a job."""
 
     round: int
-    phase: JobPhase
+    phase: JobPhase | Literal["rolled_back"]
     opened_ts: float = 0.0
     closed_ts: float | None = None
     deadline_s: float | None = None
-    heldout_loss: float | None = None  # of the adapter that the round published
+    heldout_loss: float | None = None  # of the adapter that the round made
+    worst_tenth: float | None = None  # the same over the tenth of devices with the highest loss
+    spread: float | None = None  # standard deviation of that loss over devices
+    measured_by: int = 0  # devices
+    comparison: Comparison | None = None  # by which it was published or rolled back
     members: list[Member] = []
     left_out: dict[str, str] = {}  # device -> why it is no member
     reason: str | None = None

@@ -49,6 +49,13 @@ def _line(detail: JobDetail) -> str:
     parts = [f"{job.job}: round {job.round} of {job.rounds}", job.phase]
     if job.heldout_loss is not None:
         parts.append(f"held-out loss {loss(job.heldout_loss)}")
+    worst = [
+        one.worst_tenth
+        for one in detail.rounds
+        if one.worst_tenth is not None and one.phase != "rolled_back"
+    ]
+    if worst:
+        parts.append(f"worst tenth {loss(worst[-1])}")
     if detail.rounds:
         parts.append(f"{updates(detail.rounds[-1].members)} updates")
     return printable(", ".join(parts))

@@ -137,7 +137,16 @@ def _print_job(detail: "JobDetail", number: int | None) -> None:
         return
     print_table(
         "rounds",
-        ["round", "phase", "held-out loss", "validation", "updates", "reason"],
+        [
+            "round",
+            "phase",
+            "held-out loss",
+            "worst tenth",
+            "spread",
+            "validation",
+            "updates",
+            "reason",
+        ],
         (_round_row(entry) for entry in detail.rounds),
     )
     for line in _own_text_lines(chosen):
@@ -183,6 +192,8 @@ def _round_row(entry: "Round") -> tuple[object, ...]:
         entry.round,
         entry.phase,
         loss(entry.heldout_loss),
+        loss(entry.worst_tenth),
+        loss(entry.spread),
         loss(entry.own_text.get("validation_loss")),
         updates(entry.members),
         entry.reason,

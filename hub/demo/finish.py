@@ -43,7 +43,11 @@ def collect_summary(
         raise HubError("the hub never told about the job.")
     summary = Summary(
         base_loss=detail.summary.base_loss,
-        heldout_loss=[r.heldout_loss for r in detail.rounds if r.heldout_loss is not None],
+        heldout_loss=[
+            r.heldout_loss
+            for r in detail.rounds
+            if r.heldout_loss is not None and r.phase != "rolled_back"
+        ],
         loss_without_prompt=detail.without_prompt_loss,
         rounds=detail.summary.rounds,
         seed=detail.seed,
@@ -111,6 +115,8 @@ def _round(one: Round) -> RoundSummary:
         seconds=round((one.closed_ts or one.opened_ts) - one.opened_ts, 2),
         accepted=sum(m.state == "delivered" and m.steps > 0 for m in one.members),
         heldout_loss=one.heldout_loss,
+        worst_tenth=one.worst_tenth,
+        spread=one.spread,
         members=[
             MemberSummary(
                 device=member.device,

@@ -38,9 +38,13 @@ class Follower:
         losses = [
             one.heldout_loss
             for one, after in zip(detail.rounds, following, strict=True)
-            if one.heldout_loss is not None and (self.over or _measured(after))
+            if one.heldout_loss is not None
+            and one.phase != "rolled_back"
+            and (self.over or _measured(after))
         ]
         first = detail.rounds[0] if detail.rounds else None
+        released = [one for one in detail.rounds if one.phase != "rolled_back"]
+        measured = next((one for one in reversed(released) if one.worst_tenth is not None), None)
         return Snapshot(
             phase=summary.phase,
             round=summary.round,
@@ -49,6 +53,8 @@ class Follower:
             devices=[self._row(device, detail) for device in self._devices],
             base_loss=summary.base_loss if _measured(first) else None,
             heldout_loss=losses,
+            worst_tenth=measured.worst_tenth if measured else None,
+            spread=measured.spread if measured else None,
             note=note or (summary.reason or ""),
         )
 

@@ -220,14 +220,19 @@ def _rounds(run: Summary) -> Html | None:
                 (str(record.accepted), "Updates", "num"),
                 (numbers.loss(record.heldout_loss), "Loss", "num"),
                 (numbers.percent(fall(before, record.heldout_loss)), "Change", "num"),
+                (numbers.loss(record.worst_tenth), "Worst tenth", "num"),
+                (numbers.loss(record.spread), "Spread", "num"),
             )
         )
-        before = record.heldout_loss or before
-    heads = ("Round", "Time", "Updates", "Loss", "Change")
+        if record.phase != "rolled_back":
+            before = record.heldout_loss or before
+    heads = ("Round", "Time", "Updates", "Loss", "Change", "Worst tenth", "Spread")
     members = [_members(record) for record in run.rounds_detail if record.members]
     return _section(
         "Rounds",
-        "Loss on held-out text after each round; its change is to the round before.",
+        "Loss on held-out text after each round; its change is to the round before. Worst tenth: "
+        "the mean over the tenth of devices with the highest loss. Spread: the standard deviation "
+        "over devices.",
         _table(heads, rows, stacks=False),
         *members,
     )

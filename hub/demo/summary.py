@@ -48,6 +48,8 @@ class RoundSummary(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
     accepted: int = 0
     heldout_loss: float | None = None
+    worst_tenth: float | None = None  # of devices, by their loss
+    spread: float | None = None  # standard deviation over devices
     members: list[MemberSummary] = []
 
 

@@ -50,6 +50,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     devices: list[DeviceRow] = []
     base_loss: float | None = None
     heldout_loss: list[float] = []
+    worst_tenth: float | None = None  # of the round that was measured last
+    spread: float | None = None
     note: str = ""
 
 
@@ -187,6 +189,10 @@ def _loss_line(snapshot: Snapshot) -> Text:
     line = Text("held-out loss ", style="dim")
     line.append(sparkline(losses), style="cyan")
     line.append(f" {_fall(losses[-1], snapshot.base_loss)}", style="bold")
+    if snapshot.worst_tenth is not None:
+        line.append(f", worst tenth {snapshot.worst_tenth:.4f}", style="dim")
+    if snapshot.spread is not None:
+        line.append(f", spread {snapshot.spread:.4f}", style="dim")
     return line
 
 

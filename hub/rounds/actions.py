@@ -34,8 +34,10 @@ class OpenEvaluation(msgspec.Struct, frozen=True, kw_only=True):
     """Log `Opened` with the ready devices that aren't in ``known``, as evaluators."""
 
     round: int
+    attempt: int = 1
     known: tuple[str, ...]
     remaining_s: float
+    candidate: str | None = None  # sha256 of the manifest; None: the final evaluation
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +45,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 
     round: int
     member: Member
+    candidate: bool = False  # whether it is to evaluate the round's candidate
     start: str  # sha256 of the manifest of the adapter it works on
     state: str | None = None  # sha256 of what the strategy keeps with it
     deadline_ts: float
@@ -54,6 +57,7 @@ class CancelTask(msgspec.Struct, frozen=True, kw_only=True):
     round: int
     device: str
     reason: str
+    candidate: bool = False
 
 
 class CloseRound(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,10 +76,11 @@ class Combine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Publish(msgspec.Struct, frozen=True, kw_only=True):
-    """Broadcast the adapter and log `Published`."""
+    """Export the adapter, broadcast it unless that was done, and log `Published`."""
 
     round: int
     manifest: str
+    heard: bool = False  # as a candidate it was broadcast already
 
 
 class EndJob(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,9 +22,9 @@ def kind_of(role: str) -> Kind:
     return _KINDS.get(role, "prompt")
 
 
-def trains_of(rule: ProductRule, rung: str, round_: int) -> Trains:
-    """Return what a device on a rung trains in a round, counted from 1."""
-    return "core" if rung == CORE_RUNG else rule.trains(round_)
+def trains_of(rule: ProductRule, rung: str, step: int) -> Trains:
+    """Return what a device on a rung trains in a round; ``step`` is `JobState.step`."""
+    return "core" if rung == CORE_RUNG else rule.trains(step)
 
 
 def local_work(
@@ -56,7 +56,7 @@ def local_work(
         clip=local.clip,
         accumulate=local.accumulate,
         adversarial=_adversarial(local.adversarial),
-        trains=trains_of(run.rule, rung, round_) if lora else "both",
+        trains=trains_of(run.rule, rung, run.state.step(round_)) if lora else "both",
         rest=run.rule.rest if lora else "frozen",
     )
 

@@ -4,10 +4,8 @@
 from the next message.
 """
 
-from typing import Literal
-
-import msgspec
-
+from hub.rounds.ending import all_settled, any_delivered, end, fail, may_return, missed
+from hub.rounds.releasing import step_candidate
 from hub.rounds.state import JobState, RoundRecord, Update, contributions
 
 #: A hub that comes back leaves devices this long to find it again, at most.
@@ -21,19 +19,6 @@ def settle(state: JobState, at: float) -> JobState:
         if then is state:
             return state
         state = then
-
-
-def fail(state: JobState, at: float, reason: str) -> JobState:
-    """Return the state of a job whose current round has failed, and why."""
-    record = state.current.change(phase="failed", reason=reason, deadline=None)
-    return end(state.with_record(record), at, "failed", f"round {record.round} failed: {reason}")
-
-
-def end(
-    state: JobState, at: float, how: Literal["done", "failed", "cancelled"], reason: str
-) -> JobState:
-    """Return the state of a job that is over."""
-    return state.change(ended=how, ended_at=at, reason=reason)
 
 
 def close(state: JobState, at: float, why: str) -> JobState:
@@ -114,6 +99,8 @@ def _step(state: JobState, at: float) -> JobState:
         return close(state, at, why) if why else state
     if record.phase == "open" and record.attempt > 1:
         return _step_retry(state, at, due)
+    if record.phase == "evaluating" and record.candidate is not None:
+        return step_candidate(state, at, due=due)
     if record.phase == "evaluating":
         return _step_evaluating(state, at, due)
     return state
@@ -130,8 +117,8 @@ def _step_retry(state: JobState, at: float, due: bool) -> JobState:
 
 def _step_evaluating(state: JobState, at: float, due: bool) -> JobState:
     record = state.current
-    someone = any(one.state == "delivered" for one in record.members.values())
-    complete = _all_settled(record) and (someone or not _may_return(record))
+    someone = any_delivered(record.members)
+    complete = all_settled(record.members) and (someone or not may_return(record.members))
     if not due and not (record.members and complete):
         return state
     final = _without_open_tasks(record).change(
@@ -140,7 +127,7 @@ def _step_evaluating(state: JobState, at: float, due: bool) -> JobState:
         closed_at=at,
         close_reason="the deadline" if due else "everyone who could evaluate has",
     )
-    return end(state.with_record(final), at, "done", "")
+    return end(state.with_record(final), at, "done", state.reason)
 
 
 def _why_close(state: JobState, due: bool) -> str:
@@ -150,22 +137,10 @@ def _why_close(state: JobState, due: bool) -> str:
     if due:
         return "the deadline"
     enough = len(contributions(state)) >= record.min_updates
-    if _all_settled(record) and (enough or not _may_return(record)):
+    if all_settled(record.members) and (enough or not may_return(record.members)):
         return "everyone who could deliver has"
     return ""
 
 
-def _all_settled(record: RoundRecord) -> bool:
-    return all(one.lost or not one.owes for one in record.members.values())
-
-
-def _may_return(record: RoundRecord) -> bool:
-    return any(one.lost and one.owes for one in record.members.values())
-
-
 def _without_open_tasks(record: RoundRecord) -> RoundRecord:
-    members = {
-        device: msgspec.structs.replace(one, state="missed") if one.owes else one
-        for device, one in record.members.items()
-    }
-    return record.change(members=members)
+    return record.change(members=missed(record.members))

@@ -37,6 +37,7 @@ def combine_round(
     strategy: Strategy,
     trained: Callable[[Update, int], Trained],
     codec: str,
+    step: Callable[[int], int] = int,
     own: OwnRound | None = None,
 ) -> events.Combined:
     """Combine, take the strategy's step, pack and store; return what goes into the log.
@@ -47,6 +48,7 @@ def combine_round(
         strategy: how much each update weighs, and what becomes of the mean.
         trained: what the strategy is told of an update that is combined in a round.
         codec: of the job file.
+        step: the how manieth a round is for the rule; see `hub.rounds.state.JobState.step`.
         own: the hub's own text, if there is any; it is closed in the end.
 
     Raises:
@@ -83,20 +85,24 @@ def combine_round(
     by_device = {update.device: update for update in action.updates}
     contributions = [
         replace(
-            one, trains=trains_of(product, by_device[one.device].rung, by_device[one.device].round)
+            one,
+            trains=trains_of(
+                product, by_device[one.device].rung, step(by_device[one.device].round)
+            ),
         )
         for one in contributions
     ]
-    basis, mean = product.basis(action.round), factor_rule("mean")
+    basis, mean = product.basis(step(action.round)), factor_rule("mean")
     mixed = any(u.role == "lora" and u.rank < start.manifest.rank for u in action.updates)
     steps = ServerSteps(blobs, strategy.server, basis, fixed=keeps_basis(product))
     with ExitStack() as stack:
-        combined = stack.enter_context(combine(start, contributions, product, mean, action.round))
+        count = step(action.round)
+        combined = stack.enter_context(combine(start, contributions, product, mean, count))
         stepped = stack.enter_context(steps.step(start, combined, shares, action.state, controls))
         new = stepped.combined
         if own is not None:
             stack.callback(own.close)
-            new = stack.enter_context(own.with_public_text(action, start, new, product))
+            new = stack.enter_context(own.with_public_text(action, start, new, product, count))
         manifest = adapters.advance(action.start, start, new, action.round, codec, mixed=mixed)
         if own is not None:
             own.validate(action.round, manifest)

@@ -4,10 +4,33 @@ A job's state is what `hub.rounds.round.apply` makes of its events, in their ord
 times. Events that name a round are only for that round.
 """
 
+from typing import Literal
+
 import msgspec
 
 from hub.scheduling.contract import Member
 from wire.messages.requests import Evaluation, TrainMetrics
+
+#: By what adapters are compared: the devices' mean loss weighted by tokens, that of the worst tenth
+#: of them, or the loss on the hub's own text. All in nats per token.
+Metric = Literal["heldout_loss", "worst_tenth", "validation_loss"]
+#: The last of them, by which the hub's own text is told in a round's record, too.
+VALIDATION: Metric = "validation_loss"
+
+
+class Gate(msgspec.Struct, frozen=True, kw_only=True):
+    """Which combined adapters are released: those hardly worse than the best released one."""
+
+    metric: Metric
+    max_regression: float  # as a share of the best one's loss
+
+
+class Until(msgspec.Struct, frozen=True, kw_only=True):
+    """When a job ends before its last round: so many rounds brought no improvement."""
+
+    metric: Metric
+    patience: int  # rounds
+    min_delta: float  # nats per token; less than this is no improvement
 
 
 class RoundRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,6 +40,9 @@ class RoundRules(msgspec.Struct, frozen=True, kw_only=True):
     rounds: int
     evaluation_s: float = 120.0  # how long the final evaluation lasts at most
     max_staleness: int = 4  # rounds by which an update may be late; older adapters are deleted
+    publish_if: Gate | None = None  # None: every round's adapter is released
+    until: Until | None = None
+    start_is_base: bool = False  # the first adapter changes nothing: LoRA's B is 0
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
@@ -41,7 +67,8 @@ class Opened(_Event, frozen=True, kw_only=True):
     """The cohort of a round's attempt.
 
     For the final evaluation, ``round`` is one past the last round, and a second event adds
-    devices that came meanwhile.
+    devices that came meanwhile. So it does while a round's candidate is evaluated; ``attempt`` is
+    that evaluation's then.
     """
 
     round: int
@@ -58,6 +85,7 @@ class Taken(_Event, frozen=True, kw_only=True):
 
     round: int
     device: str
+    candidate: bool = False  # whether its task is to evaluate the round's candidate
 
 
 class Declined(_Event, frozen=True, kw_only=True):
@@ -66,6 +94,7 @@ class Declined(_Event, frozen=True, kw_only=True):
     round: int
     device: str
     reason: str
+    candidate: bool = False
 
 
 class UpdateAccepted(_Event, frozen=True, kw_only=True):
@@ -87,14 +116,19 @@ class TaskFailed(_Event, frozen=True, kw_only=True):
     round: int
     device: str
     reason: str
+    candidate: bool = False
 
 
 class Evaluated(_Event, frozen=True, kw_only=True):
-    """Losses of the adapter with which the round began, on the device's own held-out text."""
+    """Losses of the adapter with which the round began, on the device's own held-out text.
+
+    Those of the round's ``candidate``, if the task was to evaluate that.
+    """
 
     round: int
     device: str
     evaluations: tuple[Evaluation, ...]
+    candidate: bool = False
 
 
 class DeviceLost(_Event, frozen=True, kw_only=True):

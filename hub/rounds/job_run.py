@@ -26,7 +26,7 @@ from hub.rounds.offering import Offering
 from hub.rounds.opening import Opening
 from hub.rounds.own_round import OwnRound
 from hub.rounds.own_text import own_round
-from hub.rounds.queries import needed_adapters, needed_states, needed_updates
+from hub.rounds.queries import member_of, needed_adapters, needed_states, needed_updates
 from hub.rounds.results import Results
 from hub.rounds.round import apply
 from hub.rounds.server_state import state_blobs
@@ -97,7 +97,13 @@ class JobRun:
         start = self.desk.adapters.begin(
             manifest, self.spec.seed, self.file.codec, ordered=orders(self.rule)
         )
-        rules = events.RoundRules(job=self.name, rounds=self.file.rounds)
+        rules = events.RoundRules(
+            job=self.name,
+            rounds=self.file.rounds,
+            publish_if=self.file.gate(),
+            until=self.file.stopping_rule(),
+            start_is_base=self.file.method == "lora",
+        )
         self.record(events.Submitted(rules=rules, start=start))
 
     def record(self, event: events.Event) -> None:
@@ -106,7 +112,16 @@ class JobRun:
         state = apply(self.state, event, now)
         if state != self.state:
             self.desk.store.append(self.name, event, now)
-            self.state = state
+            before, self.state = self.state, state
+            if len(state.records) > len(before.records):
+                self._on_round_over(before)
+
+    def _on_round_over(self, before: JobState) -> None:
+        """Delete the updates of a round that was published or rolled back; say so of the latter."""
+        for record in self.state.records[len(before.records) - 1 : -1]:
+            if record.rolled_back_at is not None:
+                log.warning("job %s: round %d was %s", self.name, record.round, record.reason)
+        self._forget(needed_updates(before))
 
     def drive(self) -> None:
         """Do what is wanted until it is only waited for."""
@@ -154,7 +169,10 @@ class JobRun:
             self.record(events.DeviceBack(device=device))
 
     def _concerns(self, device: str) -> bool:
-        return bool(self.state.records) and device in self.state.current.members
+        if not self.state.records:
+            return False
+        record = self.state.current
+        return any(member_of(record, device, candidate=one) for one in (False, True))
 
     # What the parts of a job share
 
@@ -190,9 +208,9 @@ class JobRun:
             return asked.pop()
         return "both" if "both" in asked else "either"
 
-    def task_name(self, round_: int, device: str) -> str:
-        """Return the id of a device's task in a round."""
-        return f"{self.name}.{round_}.{device}"
+    def task_name(self, round_: int, device: str, *, candidate: bool = False) -> str:
+        """Return the id of a device's task in a round, or of evaluating the round's candidate."""
+        return f"{self.name}.{round_}.{'candidate.' if candidate else ''}{device}"
 
     def reference(self, sha256: str) -> AdapterRef | None:
         """Return how messages name an adapter; None: it isn't here."""
@@ -252,6 +270,7 @@ class JobRun:
             strategy=self.strategy,
             trained=self.trained,
             codec=self.file.codec,
+            step=self.state.step,
             own=self._own,
         )
 
@@ -290,10 +309,9 @@ class JobRun:
         if not self.desk.link.connected:
             return
         self._export(action.manifest)
-        self.broadcast(action.manifest)
-        updates = needed_updates(self.state)
+        if not action.heard:
+            self.broadcast(action.manifest)
         self.record(events.Published(round=action.round))
-        self._forget(updates)
 
     def _forget(self, blobs: Set[str]) -> None:
         """Delete those blobs that no job needs any more."""

@@ -1,6 +1,8 @@
 """Held-out losses of a job: token-weighted means of what devices measured on their own text."""
 
+import math
 from collections.abc import Iterable
+from statistics import fmean, pstdev
 
 from hub.rounds.state import JobState
 from wire.messages.requests import Evaluation
@@ -20,19 +22,56 @@ def weighted_mean(evaluations: Iterable[Evaluation]) -> float | None:
     return total / tokens if tokens else None
 
 
-def adapter_losses(state: JobState, adapter_round: int) -> dict[str, Evaluation]:
-    """Return each device's loss of the adapter after a round; round 0: the start.
+def worst_tenth(evaluations: Iterable[Evaluation]) -> float | None:
+    """Return the mean loss of the tenth of devices that have the highest; None: nobody reported.
 
-    Devices measure it when the next round begins, or in the final evaluation.
+    Of a tenth that is no whole number of devices, all that are begun count: of 11 it is 2.
     """
-    return _variant(state, adapter_round + 1, "adapter")
+    losses = sorted((one.loss for one in evaluations if not one.rank), reverse=True)
+    return fmean(losses[: math.ceil(len(losses) / 10)]) if losses else None
+
+
+def spread(evaluations: Iterable[Evaluation]) -> float | None:
+    """Return the standard deviation of the devices' losses, each counting alike."""
+    losses = [one.loss for one in evaluations if not one.rank]
+    return pstdev(losses) if losses else None
+
+
+def starts(state: JobState) -> list[int]:
+    """Return for each record the round whose adapter it began with; 0: the job's start."""
+    found, released = [], 0
+    for record in state.records:
+        found.append(released)
+        if record.published_at is not None:
+            released = record.round
+    return found
+
+
+def adapter_losses(state: JobState, round_: int) -> dict[str, Evaluation]:
+    """Return each device's loss of the adapter that a round made; of the start for round 0.
+
+    Devices measure it before it is released, if the job has a gate, when a round begins with it,
+    and in the final evaluation. The newest loss of each device counts.
+    """
+    record = state.record(round_)
+    found: dict[str, Evaluation] = {}
+    if record is not None and record.candidate is not None:
+        found |= record.candidate.losses
+    if record is None or record.published_at is not None:
+        later = state.records[round_:]
+        for one in later:
+            if one.start != later[0].start:
+                break
+            found |= _variant(state, one.round, "adapter")
+    return {device: found[device] for device in sorted(found)}
 
 
 def heldout_losses(state: JobState) -> list[float | None]:
-    """Return the loss of each adapter, from the start's on, as far as rounds have begun."""
-    return [
-        weighted_mean(adapter_losses(state, index).values()) for index in range(len(state.records))
-    ]
+    """Return the loss of what was there after each round, from the start's on.
+
+    As far as rounds have begun. After one that was rolled back that is the adapter before it.
+    """
+    return [weighted_mean(adapter_losses(state, one).values()) for one in starts(state)]
 
 
 def base_losses(state: JobState) -> dict[str, Evaluation]:
@@ -47,7 +86,7 @@ def without_prompt_losses(state: JobState) -> dict[str, Evaluation]:
     """Return each device's loss of the final adapter with its soft prompt taken away."""
     if state.rules is None:
         return {}
-    return _variant(state, state.rules.rounds + 1, "without_prompt")
+    return _variant(state, state.last_round + 1, "without_prompt")
 
 
 def base_loss(state: JobState) -> float | None:

@@ -72,7 +72,7 @@ def _on_evaluated(state: JobState, event: ev.Evaluated) -> JobState:
     known = record.losses.get(event.device, {})
     losses = dict(known)
     for evaluation in event.evaluations:
-        if _plausible(evaluation) and evaluation.variant not in losses:
+        if plausible(evaluation) and evaluation.variant not in losses:
             losses[evaluation.variant] = evaluation
     if losses != known:
         record = record.change(losses={**record.losses, event.device: losses})
@@ -112,7 +112,8 @@ def _open_task(
     return record, one
 
 
-def _plausible(evaluation: Evaluation) -> bool:
+def plausible(evaluation: Evaluation) -> bool:
+    """Return whether a device's loss can be one."""
     return (
         evaluation.variant in _VARIANTS
         and math.isfinite(evaluation.loss)

@@ -112,7 +112,7 @@ class Offering:
         device = self._run.desk.sessions.devices.get(member.device)
         if device is None or device.session is None:
             return
-        task = self._run.task_name(action.round, member.device)
+        task = self._run.task_name(action.round, member.device, candidate=action.candidate)
         sent = self._offered.get(member.device)
         pause = FIRST_RESEND_S
         if sent is not None and sent[0] == task + device.session:
@@ -187,7 +187,7 @@ class Offering:
 
     def cancel(self, action: actions.CancelTask) -> None:
         """Tell a session, once, that a task is not wanted any more."""
-        task = self._run.task_name(action.round, action.device)
+        task = self._run.task_name(action.round, action.device, candidate=action.candidate)
         device = self._run.desk.sessions.devices.get(action.device)
         if device is None or device.session is None or task + device.session in self._cancelled:
             return

@@ -8,9 +8,15 @@ import msgspec
 
 from hub.fleet.sessions import RESTS
 from hub.rounds import actions, events
+from hub.rounds.losses import adapter_losses
 from hub.rounds.timing import base_known, first_plans, timings
 from hub.scheduling.contract import DeviceView, JobView
-from hub.scheduling.schedule import schedule, schedule_evaluation
+from hub.scheduling.schedule import (
+    CANDIDATE_VARIANTS,
+    FINAL_VARIANTS,
+    schedule,
+    schedule_evaluation,
+)
 from wire.codecs import catalogue as codecs
 from wire.messages import DeviceInfo, RungPlan
 from wire.trained_factors import Trains
@@ -49,6 +55,7 @@ class Opening:
             exclude=action.exclude,
             first=first_plans(self._run.state),
             base_known=base_known(self._run.state),
+            adapter_known=adapter_losses(self._run.state, self._run.state.adapter_round),
             need=action.need,
         )
         if plan.waiting_reason is not None:
@@ -99,14 +106,19 @@ class Opening:
         return True
 
     def open_evaluation(self, action: actions.OpenEvaluation) -> None:
-        """Log which further devices take part in the final evaluation."""
+        """Log which further devices evaluate a round's candidate, or take part in the final one."""
         devices = [one for one in self._devices() if one.id not in action.known]
-        members = schedule_evaluation(self.view(self._run.adapter_bytes(), action.round), devices)
+        view = self.view(self._run.adapter_bytes(), action.round)
+        variants = FINAL_VARIANTS if action.candidate is None else CANDIDATE_VARIANTS
+        members = schedule_evaluation(view, devices, variants)
         if members:
+            if action.candidate is not None and not action.known:
+                # Before it is logged: who is offered it then finds it on the way, or asks for it.
+                self._run.broadcast(action.candidate)
             self._run.record(
                 events.Opened(
                     round=action.round,
-                    attempt=1,
+                    attempt=action.attempt,
                     members=members,
                     deadline_s=action.remaining_s,
                 )
@@ -148,7 +160,7 @@ class Opening:
         """Return the job as the scheduler sees it in a round."""
         file = self._run.file
         targets = self._run.base.chosen_targets(file.lora.targets)
-        trains = self._run.rule.trains(round_)
+        trains = self._run.rule.trains(self._run.state.step(round_))
         deadline = file.deadline_s
         return JobView(
             job=self._run.name,

@@ -126,7 +126,12 @@ class OwnRound:
 
     @contextmanager
     def with_public_text(
-        self, action: Combine, start: GlobalAdapter, combined: Combined, rule: ProductRule
+        self,
+        action: Combine,
+        start: GlobalAdapter,
+        combined: Combined,
+        rule: ProductRule,
+        step: int,
     ) -> Iterator[Combined]:
         """Give what the devices' combined updates become with the public text.
 
@@ -135,6 +140,7 @@ class OwnRound:
             start: the adapter that the updates were combined onto.
             combined: its parts' new values.
             rule: how LoRA factors are combined.
+            step: the how manieth the round is for the rule.
         """
         if self.work.public is None:
             yield combined
@@ -151,9 +157,7 @@ class OwnRound:
             if update is None:
                 yield combined
                 return
-            added = stack.enter_context(
-                combine(adapter, [update], rule, factor_rule("mean"), action.round)
-            )
+            added = stack.enter_context(combine(adapter, [update], rule, factor_rule("mean"), step))
             yield Combined(
                 lora=combined.lora if added.lora is None else added.lora,
                 prompt=combined.prompt if added.prompt is None else added.prompt,

@@ -6,7 +6,7 @@ import msgspec
 
 from hub.rounds.closing import settle
 from hub.rounds.events import RoundRules
-from hub.rounds.state import JobState, RoundRecord, contributions
+from hub.rounds.state import JobState, MemberState, RoundRecord, contributions
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -42,23 +42,36 @@ def verdict_now(state: JobState, device: str, round_: int) -> Verdict:
         return Verdict("refused", f"the job is {state.ended}.")
     if record is state.current and record.collects:
         return Verdict("fresh")
-    return _late_verdict(state.current, round_, state.rules)
+    return _late_verdict(state, round_, state.rules)
 
 
 def last_accepted(state: JobState, device: str) -> int | None:
     """Return the round of a device's last task whose update was accepted; None: there is none."""
+    undone = _rolled_back_with(state, device)
     for record in reversed(state.records):
         one = record.members.get(device)
-        if one is not None and one.member.kind == "train" and one.state in ("delivered", "late"):
+        if one is None or one.member.kind != "train" or record.round in undone:
+            continue
+        if one.state in ("delivered", "late"):
             return record.round
     return None
 
 
-def may_take(state: JobState, device: str, round_: int, at: float) -> str | None:
-    """Return None if a device's task is still wanted, else why not."""
+def may_take(
+    state: JobState, device: str, round_: int, at: float, *, candidate: bool = False
+) -> str | None:
+    """Return None if a device's task is still wanted, else why not.
+
+    Args:
+        state: of the job.
+        device: whose task it is.
+        round_: of the task.
+        at: Unix time in seconds.
+        candidate: whether the task is to evaluate the round's candidate.
+    """
     state = settle(state, at)
     record = state.record(round_)
-    one = record.members.get(device) if record else None
+    one = member_of(record, device, candidate=candidate)
     if record is None or one is None:
         return f"{device} has no task in round {round_}."
     if state.ended is not None:
@@ -68,10 +81,20 @@ def may_take(state: JobState, device: str, round_: int, at: float) -> str | None
     return None
 
 
+def member_of(record: RoundRecord | None, device: str, *, candidate: bool) -> MemberState | None:
+    """Return a device's part in a round, or in the evaluation of its candidate."""
+    if record is None or not candidate:
+        return record.members.get(device) if record else None
+    return record.candidate.members.get(device) if record.candidate else None
+
+
 def workers(state: JobState) -> set[str]:
     """Return the devices of which an update was accepted, and the present round's members."""
     found = {device for record in state.records for device in (*record.accepted, *record.stale)}
-    return found | set(state.current.members if state.records else ()) | set(state.late)
+    if state.records:
+        found |= set(state.current.members)
+        found |= set(state.current.candidate.members if state.current.candidate else ())
+    return found | set(state.late)
 
 
 def needed_updates(state: JobState) -> set[str]:
@@ -86,8 +109,8 @@ def needed_updates(state: JobState) -> set[str]:
 def needed_adapters(state: JobState) -> set[str]:
     """Return the sha256 of the manifests of adapters that somebody may still refer to.
 
-    That is the published one, one that waits to be published, and those from which a late update
-    may have started.
+    That is the published one, one that waits to be published or is evaluated, and those from which
+    a late update may have started.
     """
     if state.rules is None:
         return set()
@@ -111,10 +134,24 @@ def needed_states(state: JobState) -> set[str]:
     return {one for one in (*found, state.current.combined_state) if one is not None}
 
 
-def _late_verdict(current: RoundRecord, round_: int, rules: RoundRules) -> Verdict:
+def _rolled_back_with(state: JobState, device: str) -> set[int]:
+    """Return the rounds of a device's updates that were combined in vain.
+
+    To the device it is as if they had never been sent: what its codec left out of them is dropped.
+    """
+    found = set()
+    for record in state.records:
+        if record.rolled_back_at is not None:
+            groups = (record.accepted, record.stale)
+            found |= {group[device].round for group in groups if device in group}
+    return found
+
+
+def _late_verdict(state: JobState, round_: int, rules: RoundRules) -> Verdict:
+    current = state.current
     open_now = current.phase == "open" or current.collects
     enters = current.round if current.round > round_ and open_now else current.round + 1
-    if enters > rules.rounds:
+    if enters > state.last_round:
         return Verdict("refused", f"round {round_} is closed, and no round follows.")
     if enters - round_ > rules.max_staleness:
         reason = f"round {round_} is {enters - round_} rounds old"

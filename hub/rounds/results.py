@@ -8,7 +8,7 @@ from hub.aggregation.check import check_update, reach
 from hub.aggregation.contract import RefusedUpdateError
 from hub.rounds import events
 from hub.rounds.asked import kind_of, trains_of
-from hub.rounds.queries import may_take, verdict
+from hub.rounds.queries import may_take, member_of, verdict
 from hub.rounds.state import MemberState
 from wire.errors import MalformedError
 from wire.messages import Accepted, Evaluated, Refused, Reply, Result, Take
@@ -33,12 +33,13 @@ class Results:
         self._run = run
         self._checking: set[str] = set()
 
-    def _member(self, device: str, task: str) -> tuple[int, MemberState] | None:
-        """Return the round and member that a task belongs to."""
+    def _member(self, device: str, task: str) -> tuple[int, MemberState, bool] | None:
+        """Return the round and member that a task belongs to, and if it evaluates a candidate."""
         for record in reversed(self._run.state.records):
-            if self._run.task_name(record.round, device) == task:
-                member = record.members.get(device)
-                return (record.round, member) if member is not None else None
+            for candidate in (False, True):
+                if self._run.task_name(record.round, device, candidate=candidate) == task:
+                    member = member_of(record, device, candidate=candidate)
+                    return (record.round, member, candidate) if member is not None else None
         return None
 
     def allowed_bytes(self, device: str, task: str) -> int | None:
@@ -62,25 +63,33 @@ class Results:
         found = self._member(device, take.task)
         if found is None:
             return None
-        round_, member = found
+        round_, member, candidate = found
         if not take.accept:
             reason = take.reason or "no reason given"
-            self._run.record(events.Declined(round=round_, device=device, reason=reason))
+            self._run.record(
+                events.Declined(round=round_, device=device, reason=reason, candidate=candidate)
+            )
             return Accepted(re=take.id, session=take.session)
-        unwanted = may_take(self._run.state, device, round_, self._run.desk.now())
+        now = self._run.desk.now()
+        unwanted = may_take(self._run.state, device, round_, now, candidate=candidate)
         if unwanted is not None:
             return Refused(re=take.id, session=take.session, reason=unwanted)
         if member.state == "offered":
-            self._run.record(events.Taken(round=round_, device=device))
+            self._run.record(events.Taken(round=round_, device=device, candidate=candidate))
         return Accepted(re=take.id, session=take.session)
 
     def on_evaluated(self, device: str, message: Evaluated) -> Reply | None:
-        """A device measured the adapter with which its round began."""
+        """A device measured the adapter with which its round began, or the round's candidate."""
         found = self._member(device, message.task)
         if found is None:
             return None
         self._run.record(
-            events.Evaluated(round=found[0], device=device, evaluations=tuple(message.evaluations))
+            events.Evaluated(
+                round=found[0],
+                device=device,
+                evaluations=tuple(message.evaluations),
+                candidate=found[2],
+            )
         )
         return Accepted(re=message.id, session=message.session)
 
@@ -93,15 +102,23 @@ class Results:
         found = self._member(device, result.task)
         if found is None:
             return False
-        round_, member = found
+        round_, member, candidate = found
         accepted = Accepted(re=result.id, session=result.session)
         if result.status == "failed":
             reason = result.reason or "no reason given"
-            self._run.record(events.TaskFailed(round=round_, device=device, reason=reason))
+            self._run.record(
+                events.TaskFailed(round=round_, device=device, reason=reason, candidate=candidate)
+            )
             reply(accepted)
         elif member.member.kind == "evaluate":
-            evaluations = tuple(result.evaluations)
-            self._run.record(events.Evaluated(round=round_, device=device, evaluations=evaluations))
+            self._run.record(
+                events.Evaluated(
+                    round=round_,
+                    device=device,
+                    evaluations=tuple(result.evaluations),
+                    candidate=candidate,
+                )
+            )
             reply(accepted)
         else:
             judged = verdict(self._run.state, device, round_, self._run.desk.now())
@@ -141,7 +158,7 @@ class Results:
         part = member.member
         lr = self._run.lr(part.role)
         manifest = self._run.desk.adapters.load(record.start).manifest
-        trains = trains_of(self._run.rule, part.rung, round_)
+        trains = trains_of(self._run.rule, part.rung, self._run.state.step(round_))
 
         def work() -> None:
             check_update(

@@ -1,12 +1,14 @@
 """The round as a pure state machine: events and times in, a job's state out.
 
     open -> offering -> training -> collecting -> aggregating -> published   (or failed)
+                                                      evaluating -> rolled_back
 
 *open* waits for a cohort; *offering* until the first device takes its task; *training* until the
 first update is accepted; *collecting* until the round closes: at its deadline with whoever came,
 or earlier, when everyone who could deliver has or the target is reached. With fewer than
-``min_updates`` it goes back to *open* once, for other devices, then fails. After the last round
-the final *evaluating* step ends the job.
+``min_updates`` it goes back to *open* once, for other devices, then fails. Under a gate, the
+combined adapter is a candidate, and *evaluating* decides whether it is published or rolled back
+(`hub.rounds.releasing`). After the last round the final *evaluating* step ends the job.
 
 An update counts once per job, round and device. One that comes after its round closed enters the
 next one; a fresh update of the same device takes its place. Events that are repeated, late, of
@@ -18,9 +20,12 @@ from collections.abc import Iterable
 import msgspec
 
 from hub.rounds import events as ev
-from hub.rounds.closing import RECONNECT_S, close, end, fail, newest, settle
+from hub.rounds.candidates import on_candidate_event, open_candidate
+from hub.rounds.closing import RECONNECT_S, close, newest, settle
+from hub.rounds.ending import end, fail
 from hub.rounds.members import on_device_event
 from hub.rounds.queries import verdict_now
+from hub.rounds.releasing import follow, on_combined
 from hub.rounds.state import JobState, MemberState, RoundRecord, Update, combined_updates
 from hub.rounds.wanted import wanted
 
@@ -62,7 +67,7 @@ def _on_event(state: JobState, event: ev.Event, at: float) -> JobState:
         case ev.Opened():
             state = _on_opened(state, event, at)
         case ev.Combined():
-            state = _on_combined(state, event)
+            state = _on_combined(state, event, at)
         case ev.CombineFailed():
             state = _on_combine_failed(state, event, at)
         case ev.Published():
@@ -72,6 +77,10 @@ def _on_event(state: JobState, event: ev.Event, at: float) -> JobState:
             state = end(state.with_record(record), at, "cancelled", event.reason)
         case ev.UpdateAccepted():
             state = _on_update(state, event)
+        case ev.DeviceLost() | ev.DeviceBack():
+            state = on_candidate_event(on_device_event(state, event), event)
+        case ev.Taken() | ev.Declined() | ev.TaskFailed() | ev.Evaluated() if event.candidate:
+            state = on_candidate_event(state, event)
         case _:
             state = on_device_event(state, event)
     return state
@@ -104,6 +113,8 @@ def _on_opened(state: JobState, event: ev.Opened, at: float) -> JobState:
     record = state.current
     if record.round != event.round:
         return state
+    if record.phase == "evaluating" and record.candidate is not None:
+        return state.with_record(open_candidate(record, event))
     if record.phase == "evaluating":
         members = dict(record.members)
         for one in event.members:
@@ -188,18 +199,17 @@ def _update(record: RoundRecord, event: ev.UpdateAccepted) -> Update:
     )
 
 
-def _on_combined(state: JobState, event: ev.Combined) -> JobState:
+def _on_combined(state: JobState, event: ev.Combined, at: float) -> JobState:
     record = state.current
     if record.round != event.round or record.phase != "aggregating" or record.combined:
         return state
-    return state.with_record(
-        record.change(
-            combined=event.manifest,
-            record=event.record,
-            combined_state=event.state,
-            problem=event.problem,
-        )
+    record = record.change(
+        combined=event.manifest,
+        record=event.record,
+        combined_state=event.state,
+        problem=event.problem,
     )
+    return on_combined(state.with_record(record), at)
 
 
 def _on_combine_failed(state: JobState, event: ev.CombineFailed, at: float) -> JobState:
@@ -230,24 +240,16 @@ def _on_combine_failed(state: JobState, event: ev.CombineFailed, at: float) -> J
 
 def _on_published(state: JobState, event: ev.Published, at: float) -> JobState:
     record = state.current
-    rules = state.rules
-    if rules is None or record.round != event.round or record.combined is None:
+    if record.round != event.round or record.combined is None:
         return state
     if record.phase != "aggregating":
         return state
     published = record.change(phase="published", published_at=at)
     state = state.with_record(published).change(adapter=record.combined)
-    following = RoundRecord(
+    next_round = RoundRecord(
         round=record.round + 1, start=record.combined, start_state=record.combined_state
     )
-    if record.round >= rules.rounds:
-        following = following.change(
-            phase="evaluating",
-            opened_at=at,
-            deadline_s=rules.evaluation_s,
-            deadline=at + rules.evaluation_s,
-        )
-    return state.change(records=(*state.records, following))
+    return follow(state, at, next_round)
 
 
 def _without(group: dict[str, Update], device: str) -> dict[str, Update]:

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from hub.rounds.events import RoundRules
+from hub.rounds.events import Metric, RoundRules
 from hub.scheduling.contract import Member
 from wire.messages.hub import JobPhase
 from wire.messages.plan import Role
@@ -13,6 +13,8 @@ from wire.messages.requests import Evaluation, TrainMetrics
 #: Where a member's task stands. ``missed``: its round closed without it; ``late``: its update
 #: came after that and entered a later round.
 TaskState = Literal["offered", "taken", "delivered", "failed", "declined", "missed", "late"]
+#: Of one round. A round that was rolled back is over, so no job is ever announced to be there.
+RecordPhase = Literal[JobPhase, "rolled_back"]
 
 
 class Update(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,12 +60,46 @@ class MemberState(msgspec.Struct, frozen=True, kw_only=True):
         return self.state in ("offered", "taken")
 
 
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """The evaluation of a combined adapter by all devices, before it is released."""
+
+    attempt: int = 1
+    members: dict[str, MemberState] = {}
+    losses: dict[str, Evaluation] = {}  # by device
+
+    def change(self, **changes: Any) -> "Candidate":
+        """Return a copy with other values."""
+        return msgspec.structs.replace(self, **changes)
+
+    def with_member(self, device: str, **changes: Any) -> "Candidate":
+        """Return a copy in which one member differs."""
+        member = msgspec.structs.replace(self.members[device], **changes)
+        return self.change(members={**self.members, device: member})
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """A round's adapter beside a released one, as the same devices measured both."""
+
+    metric: Metric
+    loss: float  # of the round's adapter, in nats per token
+    reference: float  # of the released one
+    reference_round: int  # after which that was released; 0: the start
+    devices: int  # that measured both; 0: measured on the hub's own text
+
+    @property
+    def regression(self) -> float:
+        """By which share the loss is above the reference's; below 0: an improvement."""
+        if self.reference > 0:
+            return self.loss / self.reference - 1.0
+        return 0.0 if self.loss <= 0 else float("inf")
+
+
 class RoundRecord(msgspec.Struct, frozen=True, kw_only=True):
     """All about one round. The final evaluation is one, too: one past the last."""
 
     round: int
     start: str  # sha256 of the manifest of the adapter with which it begins
-    phase: JobPhase = "open"
+    phase: RecordPhase = "open"
     attempt: int = 1
     opened_at: float | None = None  # of this attempt
     deadline_s: float = 0.0
@@ -86,8 +122,11 @@ class RoundRecord(msgspec.Struct, frozen=True, kw_only=True):
     combined_state: str | None = None  # and of what the strategy keeps with that
     record: dict[str, float] = {}
     problem: str = ""  # with the hub's own text
+    candidate: Candidate | None = None
+    comparison: Comparison | None = None  # by which it was released or rolled back
     published_at: float | None = None
-    reason: str = ""  # why it failed
+    rolled_back_at: float | None = None
+    reason: str = ""  # why it failed or was rolled back
 
     @property
     def collects(self) -> bool:
@@ -111,6 +150,8 @@ class JobState(msgspec.Struct, frozen=True, kw_only=True):
 
     rules: RoundRules | None = None
     adapter: str = ""  # sha256 of the published adapter's manifest
+    best: int = 0  # the round whose released adapter the next candidate is compared with; 0: start
+    stopped_after: int | None = None  # the last round, if that came before the job file's
     records: tuple[RoundRecord, ...] = ()  # round t at index t - 1
     late: dict[str, Update] = {}  # wait for the next close
     ended: Literal["done", "failed", "cancelled"] | None = None
@@ -131,7 +172,28 @@ class JobState(msgspec.Struct, frozen=True, kw_only=True):
         """Where the job stands."""
         if self.ended is not None:
             return self.ended
-        return self.current.phase if self.records else "open"
+        phase = self.current.phase if self.records else "open"
+        return "published" if phase == "rolled_back" else phase
+
+    @property
+    def last_round(self) -> int:
+        """The round after which the job ends, as far as that is known."""
+        rounds = self.rules.rounds if self.rules is not None else 0
+        return rounds if self.stopped_after is None else self.stopped_after
+
+    @property
+    def adapter_round(self) -> int:
+        """The round after which the newest adapter was released; 0: the start."""
+        released = (one.round for one in self.records if one.published_at is not None)
+        return max(released, default=0)
+
+    def step(self, round_: int) -> int:
+        """Return the how manieth a round is, counted from 1, without those that were rolled back.
+
+        What a rule does first, it does again if that was rolled back.
+        """
+        before = self.records[: max(0, round_ - 1)]
+        return 1 + sum(one.rolled_back_at is None for one in before)
 
     def record(self, round_: int) -> RoundRecord | None:
         """Return a round's record; None if there is none yet."""

@@ -3,7 +3,7 @@
 A hub that starts replays the log and asks; it needs no memory of what it had begun.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from hub.rounds.actions import (
     Action,
@@ -17,8 +17,15 @@ from hub.rounds.actions import (
     OpenEvaluation,
     Publish,
 )
+from hub.rounds.candidates import known
 from hub.rounds.closing import settle
-from hub.rounds.state import JobState, RoundRecord, combined_updates, contributions
+from hub.rounds.state import (
+    JobState,
+    MemberState,
+    RoundRecord,
+    combined_updates,
+    contributions,
+)
 
 #: How long after a job's end its devices are told to stop.
 CANCEL_FOR_S = 60.0
@@ -54,9 +61,8 @@ def wanted(state: JobState, now: float) -> list[Action]:
 
 def _announce(state: JobState) -> Announce:
     record = state.current
-    rounds = state.rules.rounds if state.rules else record.round
     return Announce(
-        round=min(record.round, rounds),
+        round=min(record.round, state.last_round),
         phase=state.phase,
         adapter=state.adapter,
         deadline_ts=record.deadline,
@@ -75,7 +81,8 @@ def _open(state: JobState) -> Open:
 def _aggregate(state: JobState) -> Combine | Publish:
     record = state.current
     if record.combined is not None:
-        return Publish(round=record.round, manifest=record.combined)
+        heard = record.candidate is not None and bool(record.candidate.members)
+        return Publish(round=record.round, manifest=record.combined, heard=heard)
     return Combine(
         round=record.round,
         start=state.adapter,
@@ -85,23 +92,40 @@ def _aggregate(state: JobState) -> Combine | Publish:
 
 
 def _open_evaluation(record: RoundRecord, now: float) -> OpenEvaluation:
+    candidate, remaining_s = record.candidate, (record.deadline or now) - now
+    if candidate is None:
+        everyone = tuple(sorted(record.members))
+        return OpenEvaluation(round=record.round, known=everyone, remaining_s=remaining_s)
     return OpenEvaluation(
         round=record.round,
-        known=tuple(sorted(record.members)),
-        remaining_s=(record.deadline or now) - now,
+        attempt=candidate.attempt,
+        known=known(candidate),
+        remaining_s=remaining_s,
+        candidate=record.combined,
     )
 
 
 def _offers(record: RoundRecord) -> Iterator[Offer]:
-    for _, one in sorted(record.members.items()):
+    evaluates = record.candidate is not None
+    members = record.candidate.members if record.candidate else record.members
+    start = record.combined if evaluates else record.start
+    for _, one in sorted(members.items()):
         if one.state == "offered" and not one.lost:
             yield Offer(
                 round=record.round,
                 member=one.member,
-                start=record.start,
-                state=record.start_state,
+                candidate=evaluates,
+                start=start or record.start,
+                state=None if evaluates else record.start_state,
                 deadline_ts=record.deadline or 0.0,
             )
+
+
+def _tasks(record: RoundRecord) -> Iterator[tuple[Mapping[str, MemberState], bool]]:
+    """Yield the members of a round, and those who evaluate its candidate."""
+    yield record.members, False
+    if record.candidate is not None:
+        yield record.candidate.members, True
 
 
 def _cancel_superseded(state: JobState) -> Iterator[CancelTask]:
@@ -111,20 +135,25 @@ def _cancel_superseded(state: JobState) -> Iterator[CancelTask]:
         if one.state != "offered" or one.lost:
             continue
         for older in state.records[:-1]:
-            was = older.members.get(device)
-            if was is not None and was.state == "missed":
-                yield CancelTask(
-                    round=older.round,
-                    device=device,
-                    reason=f"round {older.round} is closed; round {record.round} begins",
-                )
+            for members, candidate in _tasks(older):
+                was = members.get(device)
+                if was is not None and was.state == "missed":
+                    yield CancelTask(
+                        round=older.round,
+                        device=device,
+                        reason=f"round {older.round} is closed; round {record.round} begins",
+                        candidate=candidate,
+                    )
 
 
 def _cancel_all(state: JobState, now: float) -> Iterator[CancelTask]:
     if state.ended_at is None or now > state.ended_at + CANCEL_FOR_S:
         return
+    reason = f"the job is {state.ended}"
     for record in state.records:
-        for device, one in sorted(record.members.items()):
-            if one.owes or one.state == "missed":
-                reason = f"the job is {state.ended}"
-                yield CancelTask(round=record.round, device=device, reason=reason)
+        for members, candidate in _tasks(record):
+            for device, one in sorted(members.items()):
+                if one.owes or one.state == "missed":
+                    yield CancelTask(
+                        round=record.round, device=device, reason=reason, candidate=candidate
+                    )

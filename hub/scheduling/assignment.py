@@ -1,5 +1,7 @@
 """One device's work in a round: steps, rank and codec, with the reason in words."""
 
+from collections.abc import Collection
+
 from hub.scheduling.candidates import Candidate
 from hub.scheduling.codec_choice import choose_codec, update_bytes
 from hub.scheduling.contract import DeviceTiming, DeviceView, JobView, Member, Variant
@@ -55,13 +57,13 @@ def assign_training(
     *,
     deadline_s: float,
     fixed: Member | None,
-    newcomer: bool,
+    variants: tuple[Variant, ...],
 ) -> Member | str:
     """Return the device's work, or why it must be left out.
 
     Args:
         fixed: the device's first work in a seeded job, which it repeats.
-        newcomer: it evaluates the bare base, too.
+        variants: what it evaluates first.
     """
     device, plan = candidate.device, candidate.plan
     rank = 0 if plan.role != "lora" else fixed.rank if fixed else min(plan.rank, job.rank)
@@ -91,7 +93,7 @@ def assign_training(
         batch=fixed.batch if fixed else plan.batch,
         seq_len=fixed.seq_len if fixed else plan.seq_len,
         codec=codec,
-        variants=variants_of(newcomer),
+        variants=variants,
         reason=f"{_memory(device, plan, rank)}; {why_steps}; {why_codec}",
     )
 
@@ -114,9 +116,18 @@ def assign_evaluation(candidate: Candidate, codec: str, *, variants: tuple[Varia
     )
 
 
-def variants_of(newcomer: bool) -> tuple[Variant, ...]:
-    """Return what a device evaluates in a round: the bare base just once, as it never changes."""
-    return ("base", "adapter") if newcomer else ("adapter",)
+def variants_of(
+    device: str, base_known: Collection[str], adapter_known: Collection[str]
+) -> tuple[Variant, ...]:
+    """Return what a device evaluates in a round: what it hasn't reported, as that never changes.
+
+    Args:
+        device: its id.
+        base_known: devices that reported their loss of the bare base.
+        adapter_known: devices that reported their loss of the adapter with which the round begins.
+    """
+    base: tuple[Variant, ...] = () if device in base_known else ("base",)
+    return base if device in adapter_known else (*base, "adapter")
 
 
 def _steps(

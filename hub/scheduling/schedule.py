@@ -28,6 +28,7 @@ from hub.scheduling.deadline import auto_deadline_s
 
 _UNTIMED = DeviceTiming()
 FINAL_VARIANTS: tuple[Variant, ...] = ("base", "adapter", "without_prompt")
+CANDIDATE_VARIANTS: tuple[Variant, ...] = ("adapter",)
 
 
 def schedule(
@@ -39,6 +40,7 @@ def schedule(
     exclude: Collection[str] = (),
     first: Mapping[str, Member] | None = None,
     base_known: Collection[str] = (),
+    adapter_known: Collection[str] = (),
     need: int | None = None,
 ) -> Schedule:
     """Return a round's members and deadline, or why it can't begin yet.
@@ -57,6 +59,7 @@ def schedule(
         first: each device's first training in this job; a seeded job repeats it, as long as the
             device's plan still allows it and its last round was not missed.
         base_known: devices that reported their loss without adapter; it never changes.
+        adapter_known: devices that reported their loss of the adapter with which the round begins.
         need: training devices that suffice; None: ``cohort_min``. A second attempt needs fewer.
     """
     need = job.cohort_min if need is None else need
@@ -82,7 +85,7 @@ def schedule(
             history.get(device, _UNTIMED),
             deadline_s=deadline_s,
             fixed=fixed.get(device),
-            newcomer=device not in base_known,
+            variants=variants_of(device, base_known, adapter_known),
         )
         if isinstance(decided, Member):
             members.append(decided)
@@ -94,7 +97,7 @@ def schedule(
             left_out=left_out,
         )
     training = len(members)
-    members += _evaluators(job, found.evaluators, base_known, left_out)
+    members += _evaluators(job, found.evaluators, base_known, adapter_known, left_out)
     return Schedule(
         members=tuple(sorted(members, key=lambda one: one.device)),
         deadline_s=deadline_s,
@@ -103,14 +106,19 @@ def schedule(
     )
 
 
-def schedule_evaluation(job: JobView, devices: Iterable[DeviceView]) -> tuple[Member, ...]:
-    """Return the final evaluation's members: every ready device that can at least infer.
+def schedule_evaluation(
+    job: JobView,
+    devices: Iterable[DeviceView],
+    variants: tuple[Variant, ...] = FINAL_VARIANTS,
+) -> tuple[Member, ...]:
+    """Return an evaluation's members: every ready device that can at least infer.
 
-    The result is compared with the base and with the adapter less its prompt, on the same text.
+    At the job's end the result is compared with the base and with the adapter less its prompt, on
+    the same text.
     """
     found = find_candidates(devices, {}, exclude=(), seed=0, round_=job.rounds + 1)
     members = [
-        assign_evaluation(one, _any_codec(job, one), variants=FINAL_VARIANTS)
+        assign_evaluation(one, _any_codec(job, one), variants=variants)
         for one in (*found.trainers, *found.evaluators)
     ]
     return tuple(sorted(members, key=lambda one: one.device))
@@ -164,16 +172,19 @@ def _evaluators(
     job: JobView,
     candidates: Sequence[Candidate],
     base_known: Collection[str],
+    adapter_known: Collection[str],
     left_out: dict[str, str],
 ) -> list[Member]:
-    for one in candidates[job.cohort_max :]:
-        left_out[one.device.id] = f"{job.cohort_max} others evaluate already"
-    return [
-        assign_evaluation(
-            one, _any_codec(job, one), variants=variants_of(one.device.id not in base_known)
-        )
-        for one in candidates[: job.cohort_max]
-    ]
+    members: list[Member] = []
+    for one in candidates:
+        variants = variants_of(one.device.id, base_known, adapter_known)
+        if not variants:
+            left_out[one.device.id] = "has evaluated this adapter already"
+        elif len(members) == job.cohort_max:
+            left_out[one.device.id] = f"{job.cohort_max} others evaluate already"
+        else:
+            members.append(assign_evaluation(one, _any_codec(job, one), variants=variants))
+    return members
 
 
 def _any_codec(job: JobView, candidate: Candidate) -> str:

@@ -33,24 +33,33 @@ class Publisher:
     def __init__(self, folder: Path) -> None:
         self.store = BlobStore(folder)
         self.versions: list[AdapterRef] = []
-        self._part: AdapterPart | None = None
+        self._parts: list[AdapterPart] = []
+        self._made = 0
+
+    def roll_back(self) -> None:
+        """The next version follows the one before the newest."""
+        self.versions.pop()
+        self._parts.pop()
 
     def publish(self) -> list[str]:
         """Store the next version; return what is broadcast: the manifest and a part."""
-        round_ = len(self.versions)
+        round_ = self._made
+        self._made += 1
+        before_part = self._parts[-1] if self._parts else None
         whole = self.store.put(b"whole %d" % round_ * 1000)
         difference = None
-        if self._part is not None:
+        if before_part is not None:
             data = b"difference %d" % round_
             difference = Difference(
-                to=self._part.sha256,
+                to=before_part.sha256,
                 sha256=self.store.put(data),
                 size_bytes=len(data),
                 codec="entropy",
             )
-        self._part = AdapterPart(
+        part = AdapterPart(
             name="lora", sha256=whole, size_bytes=7000, codec="bf16", difference=difference
         )
+        self._parts.append(part)
         before = self.versions[-1] if self.versions else None
         manifest = AdapterManifest(
             job="j",
@@ -60,7 +69,7 @@ class Publisher:
             tokens=0,
             shapes={"q": TargetShape(inputs=2, outputs=2)},
             hidden_size=2,
-            parts=[self._part],
+            parts=[part],
             previous=before and BlobName(sha256=before.sha256, size_bytes=before.size_bytes),
         )
         payload = manifest.encode()
@@ -74,6 +83,7 @@ class Device:
     def __init__(self, folder: Path) -> None:
         self.asked: list[str] = []
         self.jobs = Jobs()
+        self.task: AdapterRef | None = None  # with which the running task begins
         self.blobs = BlobStore(folder)
         self.collector = Collector(self.blobs, lambda sha256, _missing: self.asked.append(sha256))
         self.slices = SliceChoice(lambda _job: self.serves, lambda: self.bytes_per_s, lambda: None)
@@ -93,12 +103,12 @@ class Device:
         data = path.read_bytes()
         assert len(data) <= CHUNK_BYTES
         if self.collector.on_chunk(encode_chunk(sha256, 0, data), 0.0) is not None:
-            self.adapters.refresh(None, set())
+            self.adapters.refresh(self.task, set())
 
     def learn(self, hub: Publisher) -> None:
         """Hear of the newest version."""
         self.jobs.newest = hub.versions[-1:]
-        self.adapters.refresh(None, set())
+        self.adapters.refresh(self.task, set())
 
 
 @pytest.fixture
@@ -181,6 +191,32 @@ def test_a_device_without_a_task_keeps_the_whole_and_all_differences_since(
     (following,) = found.following
     read = [Path(path).read_bytes() for path in following.differences]
     assert read == [b"difference %d" % n for n in (1, 2, 3, 4)]
+
+
+def test_after_a_roll_back_the_next_one_is_made_of_the_last_that_was_announced(
+    hub: Publisher, device: Device
+) -> None:
+    follow(hub, device)
+    first = next(iter(make(hub, device).files.values()))
+    sent = hub.publish()  # a candidate: offered for an evaluation, never announced
+    device.task = hub.versions[-1]
+    device.adapters.files(device.task)
+    for sha256 in sent:
+        device.hear(hub, sha256)
+    found = make(hub, device)
+    assert [one.held for one in found.following] == [first]
+    rejected = found.following[0].part
+    device.task = None
+    hub.roll_back()
+    device.learn(hub)
+    follow(hub, device)
+    found = make(hub, device)
+    (following,) = found.following
+    assert following.held == first
+    assert [Path(path).read_bytes() for path in following.differences] == [b"difference 2"]
+    assert device.asked == []
+    device.adapters.refresh(None, set())
+    assert device.blobs.path(rejected) is None, "nobody needs it any more"
 
 
 def test_what_led_to_a_version_goes_once_it_is_made_and_the_next_is_there(

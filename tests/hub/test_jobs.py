@@ -8,6 +8,7 @@ from hub.aggregation.strategies.fedavgm import FedAvgM
 from hub.aggregation.strategies.scaffold import Scaffold
 from hub.errors import ConfigError
 from hub.jobs import JobFile, parse_job
+from hub.rounds.events import Gate, Until
 from hub.yaml_file import MAX_FILE_BYTES, decode_text, read_text
 
 MINIMAL = "job: notes\nmodel: {base: ./base}\n"
@@ -66,6 +67,19 @@ def test_a_deadline_and_targets_may_be_given() -> None:
     assert job.lora.targets == ["q_proj", "v_proj"]
 
 
+def test_a_gate_and_a_stopping_rule_are_off_until_the_job_asks_for_them() -> None:
+    plain = parse_job(MINIMAL)
+    assert (plain.gate(), plain.stopping_rule()) == (None, None)
+    # The design's own example, and the defaults of what it leaves out.
+    job = parse_job(
+        MINIMAL + "publish_if: {metric: heldout_loss, max_regression: 0.01}\n"
+        "until: {metric: worst_tenth, patience: 5}\n"
+    )
+    assert job.gate() == Gate(metric="heldout_loss", max_regression=0.01)
+    assert job.stopping_rule() == Until(metric="worst_tenth", patience=5, min_delta=0.001)
+    assert parse_job(MINIMAL + "publish_if: {}\n").gate() == job.gate()
+
+
 def test_a_strategy_is_set_by_the_job() -> None:
     job = parse_job(MINIMAL + "strategy: fedavgm\nserver: {momentum: 0.5}\n")
     assert job.chosen_strategy() == FedAvgM(lr=1.0, momentum=0.5)
@@ -86,8 +100,14 @@ BAD = [
     ("jub: x", "jub", "did you mean job?"),
     ("lora: {rnk: 4}", "lora.rnk", "did you mean lora.rank?"),
     ("rank: 4", "rank", "did you mean lora.rank?"),
-    ("publish_if: {metric: heldout_loss}", "publish_if", "not known"),
-    ("until: {rounds: 3}", "until", "not known"),
+    ("publish_if: {metric: accuracy}", "publish_if.metric", "heldout_loss"),
+    ("publish_if: {metric: validation_loss}", "publish_if.metric", "Give hub.validation"),
+    ("until: {metric: validation_loss}", "until.metric", "Give hub.validation"),
+    ("publish_if: {max_regression: -0.1}", "publish_if.max_regression", "0"),
+    ("publish_if: {max_loss: 2}", "publish_if", "max_regression"),
+    ("until: {patience: 0}", "until.patience", "1"),
+    ("until: {min_delta: -1}", "until.min_delta", "0"),
+    ("until: {rounds: 3}", "until", "patience"),
     ("zebra: 1", "zebra", "Allowed here: job, model, method"),
     ("model: {base: x, revision: y}", "model.revision", "Allowed here: model.base"),
     ("method: all", "method", "is 'all'; allowed is full, lora, lora+prompt, pretrain or prompt"),

@@ -146,6 +146,48 @@ def test_killed_during_the_final_evaluation(hub: HubProcess, fleet: Fleet, base:
         client.adapter("j", hub.folder / "adapter.zip")
 
 
+def test_killed_while_a_candidate_is_evaluated(hub: HubProcess, fleet: Fleet, base: Path) -> None:
+    """One device has answered, one has taken its task, one was not heard of."""
+    a, b, c = fleet.join("j", **DEVICES)
+    gate = {"metric": "heldout_loss", "max_regression": 0.01}
+    hub.submit(job_text("j", base, cohort=ALL, publish_if=gate))
+    for device in (a, b, c):
+        offer = device.await_offer(1)
+        device.take(offer)
+        device.evaluated(offer)
+        deliver(device, offer)
+        fleet.served.add(offer.task)
+    offers = {device.id: device.await_offer(1) for device in (a, b, c)}
+    assert [offer.task for offer in offers.values()] == [f"j.1.candidate.{one}" for one in "abc"]
+    assert len({offer.adapter.sha256 for offer in offers.values()}) == 1
+    fleet.work(a, offers["a"])
+    b.take(offers["b"])
+    assert not hub.events("j", "Published")
+    killed(hub, fleet)
+    detail = finish(hub, fleet, [a], 1)
+    combined = hub.events("j", "Combined")[0].data
+    assert combined["manifest"] == offers["a"].adapter.sha256
+    comparison = detail.rounds[0].comparison
+    assert comparison is not None
+    assert (comparison.loss, comparison.reference, comparison.devices) == (2.0, 2.0, 3)
+
+
+def test_killed_when_a_candidate_was_just_judged(hub: HubProcess, fleet: Fleet, base: Path) -> None:
+    """Whether it was announced by then is chance; either must do."""
+    a, b, c = fleet.join("j", **DEVICES)
+    gate = {"metric": "heldout_loss", "max_regression": 0.01}
+    hub.submit(job_text("j", base, cohort=ALL, publish_if=gate))
+    for device in (a, b, c):
+        offer = device.await_offer(1)
+        device.evaluated(offer)
+        fleet.work(device, offer)
+    for device in (a, b, c):
+        fleet.work(device, device.await_offer(1))
+    killed(hub, fleet)
+    hub.await_event("j", "Published", round=1)
+    finish(hub, fleet, [], 1)
+
+
 def test_killed_again_and_again(hub: HubProcess, fleet: Fleet, base: Path) -> None:
     """Also after the job is over: its record and its adapter are still there."""
     a, b, c = fleet.join("j", **DEVICES)

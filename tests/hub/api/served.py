@@ -172,6 +172,9 @@ class MemoryHub:
             round=number,
             phase="published",
             heldout_loss=loss,
+            worst_tenth=loss + 0.125,
+            spread=0.0625,
+            measured_by=2,
             members=[member, Member(device="clinic-3", role="infer", rung="infer")],
             left_out={"clinic-2": "it is asleep"},
         )

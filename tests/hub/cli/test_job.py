@@ -59,7 +59,7 @@ def test_a_second_job_of_one_name_exits_1(run: Run, hub: MemoryHub, job_file: st
 def test_wait_follows_until_the_end(run: Run, hub: MemoryHub, job_file: str) -> None:
     ended = run("job", "submit", job_file, "--wait")
     assert ended.code == 0
-    assert "notes: round 1 of 2, training, held-out loss 2.2500, 1 of 1 updates" in ended.err
+    assert "notes: round 1 of 2, training, held-out loss 2.2500, worst tenth 2.3750" in ended.err
     assert "notes: done, round 2 of 2" in ended.out
 
 
@@ -67,6 +67,8 @@ def test_wait_with_json_prints_one_document(run: Run, hub: MemoryHub, job_file: 
     document = run("job", "submit", job_file, "--wait", "--json").document
     assert document["summary"]["phase"] == "done"
     assert [entry["heldout_loss"] for entry in document["rounds"]] == [2.25, 2.0]
+    measured = [(one["worst_tenth"], one["spread"]) for one in document["rounds"]]
+    assert measured == [(2.375, 0.0625), (2.125, 0.0625)]
 
 
 def test_wait_exits_1_when_the_job_failed(run: Run, hub: MemoryHub, job_file: str) -> None:
@@ -80,7 +82,17 @@ def test_show_prints_rounds_and_members_with_the_reason(
     run("job", "submit", job_file)
     out = run("job", "show", "notes").out
     assert "untuned loss 2.5000" in out
-    for words in ("2.2500", "1 of 1", "clinic-1", "lora", "streamed", "int8", REASON):
+    for words in (
+        "2.2500",
+        "2.3750",
+        "0.0625",
+        "1 of 1",
+        "clinic-1",
+        "lora",
+        "streamed",
+        "int8",
+        REASON,
+    ):
         assert words in out
     assert "clinic-2 was left out: it is asleep" in out
     assert "loss without the soft prompt: 2.3125" in out

@@ -54,6 +54,8 @@ def _run(**changes: Any) -> dict[str, Any]:
                 "seconds": 14.2,
                 "accepted": 2,
                 "heldout_loss": loss,
+                "worst_tenth": loss + 0.5,
+                "spread": 0.125,
                 "members": [
                     {"device": "pi-1", "role": "lora", "steps": 10, "reason": f"ends {number} s"}
                 ],

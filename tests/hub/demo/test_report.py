@@ -66,6 +66,8 @@ def test_the_page_tells_the_run(tmp_path: Path, run: Make) -> None:
         "over mosquitto, seed 7",
         "needs 440 MiB of 500 MiB",
         "http, json",
+        "2.750",  # the worst tenth after round 1
+        "0.125",  # the spread over devices
         "143 MiB",
         "2.00 GiB",
         "lorikeet-hub demo --seed 7",

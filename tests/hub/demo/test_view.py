@@ -1,5 +1,6 @@
 import io
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -123,13 +124,15 @@ def test_a_lost_device_and_a_note_are_lines_without_markup() -> None:
 def test_the_live_view_shows_rounds_devices_loss_and_bytes() -> None:
     out = io.StringIO()
     view = LiveView(Console(file=out, force_terminal=True, width=100, height=30, color_system=None))
-    view.update(snap(TRAINING, number=2, base=2.5, losses=(2.25,), note="[note]"))
+    shown_now = snap(TRAINING, number=2, base=2.5, losses=(2.25,), note="[note]")
+    view.update(msgspec.structs.replace(shown_now, worst_tenth=2.75, spread=0.125))
     view.close()
 
     shown = out.getvalue()
     for part in (
         "round 2/5", "training", "1:05", "pi-1", "lora r8", "resident", "3/10", "2.310",
-        "2 kB", "2.5 MB", "2.2500 (-10.0% to the base)", "[note]",
+        "2 kB", "2.5 MB", "2.2500 (-10.0% to the base), worst tenth 2.7500, spread 0.1250",
+        "[note]",
     ):  # fmt: skip
         assert part in shown
 

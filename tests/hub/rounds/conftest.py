@@ -92,6 +92,44 @@ class Play:
         )
         return self.send(events.Evaluated(round=round_, device=device, evaluations=evaluations), at)
 
+    def combine(self, at: float | None = None, **record: float) -> JobState:
+        """Combine the round that is aggregating; with a gate its candidate is evaluated next."""
+        round_ = self.state.current.round
+        return self.send(
+            events.Combined(
+                round=round_, manifest=f"adapter{round_}", state=f"state{round_}", record=record
+            ),
+            at,
+        )
+
+    def evaluators(self, *devices: str, at: float | None = None, attempt: int = 1) -> JobState:
+        """Open the evaluation of the round's candidate by these devices."""
+        members = tuple(self.member(one, "evaluate") for one in devices)
+        round_ = self.state.current.round
+        return self.send(
+            events.Opened(round=round_, attempt=attempt, members=members, deadline_s=1.0), at
+        )
+
+    def candidate(self, at: float | None = None, **losses: float | tuple[float, int]) -> JobState:
+        """Report the candidate's loss on each device's text, on 10 tokens if it isn't said."""
+        round_ = self.state.current.round
+        for device, given in losses.items():
+            loss, tokens = given if isinstance(given, tuple) else (given, 10)
+            one = Evaluation(variant="adapter", loss=loss, tokens=tokens)
+            self.send(
+                events.Evaluated(round=round_, device=device, evaluations=(one,), candidate=True),
+                at,
+            )
+        return self.state
+
+    def trained(self, **losses: float) -> JobState:
+        """Let devices measure the adapter that a round begins with, train and deliver."""
+        self.open(*losses)
+        for device, loss in losses.items():
+            self.evaluated(device, self.state.current.round, adapter=(loss, 10))
+            self.update(device)
+        return self.state
+
     def publish(self, at: float | None = None) -> JobState:
         """Combine and publish the round that is aggregating."""
         round_ = self.state.current.round

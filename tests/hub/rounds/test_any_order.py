@@ -18,6 +18,18 @@ ROUNDS = 5
 DEVICES = [*"abcd", "stranger"]
 devices = st.sampled_from(DEVICES)
 rounds = st.integers(0, ROUNDS + 2)
+losses = st.sampled_from([1.0, 1.005, 1.5, 2.0])
+gates = st.sampled_from(
+    [
+        None,
+        events.Gate(metric="heldout_loss", max_regression=0.01),
+        events.Gate(metric="worst_tenth", max_regression=0.01),
+        events.Gate(metric="validation_loss", max_regression=0.01),
+    ]
+)
+stops = st.sampled_from(
+    [None, None, events.Until(metric="heldout_loss", patience=2, min_delta=0.1)]
+)
 
 
 def member(device: str, kind: str) -> Member:
@@ -68,9 +80,13 @@ class Job(RuleBasedStateMachine):
             assert sum(gone.values()) <= 1
             self.accepted -= set(gone)
 
-    @initialize(max_staleness=st.integers(1, 4))
-    def submit(self, max_staleness: int) -> None:
-        rules = events.RoundRules(job="j", rounds=ROUNDS, max_staleness=max_staleness)
+    @initialize(max_staleness=st.integers(1, 4), gate=gates, until=stops)
+    def submit(
+        self, max_staleness: int, gate: events.Gate | None, until: events.Until | None
+    ) -> None:
+        rules = events.RoundRules(
+            job="j", rounds=ROUNDS, max_staleness=max_staleness, publish_if=gate, until=until
+        )
         self.send(events.Submitted(rules=rules, start="0"))
 
     @rule(seconds=st.floats(-1, 60))
@@ -96,10 +112,11 @@ class Job(RuleBasedStateMachine):
         min_updates: int,
         enough: int | None,
     ) -> None:
+        candidate = self.state.current.candidate
         self.send(
             events.Opened(
                 round=self.state.current.round,
-                attempt=attempt or self.state.current.attempt,
+                attempt=attempt or (candidate or self.state.current).attempt,
                 members=tuple(member(device, kind) for device, kind in chosen.items()),
                 deadline_s=deadline_s,
                 min_updates=min_updates,
@@ -137,6 +154,47 @@ class Job(RuleBasedStateMachine):
             self._serve()
             self._serve()
 
+    @rule(
+        before=st.dictionaries(st.sampled_from("abcd"), losses, min_size=1),
+        after=st.dictionaries(st.sampled_from("abcd"), losses),
+        own_text=losses,
+        publish=st.booleans(),
+    )
+    def a_round_with_a_candidate(
+        self,
+        before: dict[str, float],
+        after: dict[str, float],
+        own_text: float,
+        publish: bool,
+    ) -> None:
+        self.opened(dict.fromkeys(sorted(before), "train"), None, 10.0, 1, None)
+        number = self.state.current.round
+        for device, loss in before.items():
+            self.measured(device, number, loss, candidate=False)
+            self._update(device, number, 1)
+        self.combined(number, own_text)
+        self.opened(dict.fromkeys("abcd", "evaluate"), None, 10.0, 1, None)
+        for device, loss in after.items():
+            self.measured(device, number, loss, candidate=True)
+        if publish:
+            self._serve()
+
+    def measured(self, device: str, round_: int, loss: float, *, candidate: bool) -> None:
+        found = (Evaluation(variant="adapter", loss=loss, tokens=3),)
+        self.send(
+            events.Evaluated(round=round_, device=device, evaluations=found, candidate=candidate)
+        )
+
+    def combined(self, round_: int, own_text: float) -> None:
+        self.send(
+            events.Combined(
+                round=round_,
+                manifest=f"{round_}",
+                state=f"state of {round_}",
+                record={"validation_loss": own_text},
+            )
+        )
+
     @rule(device=devices, back=st.integers(0, 2), times=st.integers(1, 2))
     def delivered(self, device: str, back: int, times: int) -> None:
         self._update(device, self.state.current.round - back, times)
@@ -162,25 +220,36 @@ class Job(RuleBasedStateMachine):
         device=devices,
         round_=rounds,
         current=st.booleans(),
+        candidate=st.booleans(),
+        loss=losses,
         kind=st.sampled_from(["taken", "declined", "failed", "evaluated", "lost", "back"]),
     )
-    def device_did(self, device: str, round_: int, current: bool, kind: str) -> None:
-        round_ = self.state.current.round if current else round_
-        losses = (Evaluation(variant="adapter", loss=1.0, tokens=3),)
+    def device_did(
+        self, device: str, round_: int, *, current: bool, candidate: bool, loss: float, kind: str
+    ) -> None:
+        task: dict[str, Any] = {
+            "round": self.state.current.round if current else round_,
+            "device": device,
+            "candidate": candidate,
+        }
+        found = (Evaluation(variant="adapter", loss=loss, tokens=3),)
         did: dict[str, Any] = {
-            "taken": events.Taken(round=round_, device=device),
-            "declined": events.Declined(round=round_, device=device, reason="no"),
-            "failed": events.TaskFailed(round=round_, device=device, reason="no"),
-            "evaluated": events.Evaluated(round=round_, device=device, evaluations=losses),
+            "taken": events.Taken(**task),
+            "declined": events.Declined(**task, reason="no"),
+            "failed": events.TaskFailed(**task, reason="no"),
+            "evaluated": events.Evaluated(**task, evaluations=found),
             "lost": events.DeviceLost(device=device),
             "back": events.DeviceBack(device=device),
         }
         self.send(did[kind])
 
-    @rule(what=st.sampled_from(["combined", "published", "away", "waiting"]), round_=rounds)
+    @rule(round_=rounds, own_text=losses)
+    def hub_combined(self, round_: int, own_text: float) -> None:
+        self.combined(round_, own_text)
+
+    @rule(what=st.sampled_from(["published", "away", "waiting"]), round_=rounds)
     def hub_did(self, what: str, round_: int) -> None:
         did: dict[str, Any] = {
-            "combined": events.Combined(round=round_, manifest=f"{round_}"),
             "published": events.Published(round=round_),
             "away": events.HubBack(away_s=20.0),
             "waiting": events.Waiting(round=round_, reason="nobody"),
@@ -218,6 +287,30 @@ class Job(RuleBasedStateMachine):
                 assert {u.sha256 for u in action.updates} <= needed_updates(self.state)
 
     @invariant()
+    def each_round_begins_with_a_released_adapter_and_the_state_beside_it(self) -> None:
+        released = {"0": None}
+        for record in self.state.records:
+            assert record.start_state == released[record.start]
+            if record.published_at is not None:
+                assert record.combined is not None
+                released[record.combined] = record.combined_state
+        assert self.state.adapter == list(released)[-1]
+
+    @invariant()
+    def nothing_is_released_that_is_not_good_enough(self) -> None:
+        gate = self.state.rules.publish_if if self.state.rules else None
+        if gate is None:
+            return
+        for record in self.state.records:
+            found = record.comparison
+            if found is None:
+                assert record.published_at is None or gate.metric == "validation_loss"
+                continue
+            good = found.loss <= found.reference * (1 + gate.max_regression)
+            assert good == (record.rolled_back_at is None)
+            assert found.devices > 0 or gate.metric == "validation_loss"
+
+    @invariant()
     def a_replay_agrees(self) -> None:
         logged = [(at, events.decode_event(events.encode_event(one))) for at, one in self.log]
         again = replay(logged)
@@ -240,8 +333,18 @@ class Job(RuleBasedStateMachine):
                             deadline_s=50.0,
                         )
                     )
+                case actions.OpenEvaluation(round=round_, attempt=attempt, known=known):
+                    left = [one for one in DEVICES if one not in known]
+                    self.send(
+                        events.Opened(
+                            round=round_,
+                            attempt=attempt,
+                            members=tuple(member(device, "evaluate") for device in left),
+                            deadline_s=50.0,
+                        )
+                    )
                 case actions.Combine(round=round_):
-                    self.send(events.Combined(round=round_, manifest=f"{round_}"))
+                    self.combined(round_, 1.0)
                 case actions.Publish(round=round_):
                     self.send(events.Published(round=round_))
                 case _:

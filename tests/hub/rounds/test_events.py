@@ -1,6 +1,7 @@
 """Events as JSON."""
 
 import typing
+from typing import Any
 
 import msgspec
 import pytest
@@ -23,6 +24,24 @@ def test_a_number_that_json_cannot_carry_is_refused(loss: float) -> None:
     )
     with pytest.raises(ValueError, match="can't be logged"):
         events.encode_event(lie)
+
+
+def test_a_log_from_before_there_were_gates_is_read() -> None:
+    """As version 0.1's hub wrote them."""
+    submitted = events.decode_event(
+        b'{"kind":"Submitted","rules":{"job":"j","rounds":2,"evaluation_s":120.0,'
+        b'"max_staleness":4},"start":"s"}'
+    )
+    assert isinstance(submitted, events.Submitted)
+    assert (submitted.rules.publish_if, submitted.rules.until) == (None, None)
+    for line in (
+        b'{"kind":"Taken","round":1,"device":"a"}',
+        b'{"kind":"Declined","round":1,"device":"a","reason":"no"}',
+        b'{"kind":"TaskFailed","round":1,"device":"a","reason":"no"}',
+        b'{"kind":"Evaluated","round":1,"device":"a","evaluations":[]}',
+    ):
+        event: Any = events.decode_event(line)
+        assert not event.candidate
 
 
 def test_an_unknown_kind_is_refused() -> None:

@@ -9,6 +9,7 @@ import pytest
 from hub.aggregation.contract import AggregationError
 from hub.rounds.actions import Combine, EndJob
 from hub.rounds.job_run import COMBINE_AGAIN_S, JobRun
+from hub.rounds.state import JobState
 
 ACTION = Combine(round=3, start="a" * 64, updates=())
 
@@ -25,8 +26,8 @@ class Run(SimpleNamespace):
             background=lambda _work, then, **_: self.begun.append(then),
         )
         super().__init__(
-            name="j", over=False, desk=desk, strategy=None, trained=None, _combining=None,
-            _combine_at=0.0, record=self.recorded.append, drive=lambda: None,
+            name="j", over=False, desk=desk, state=JobState(), strategy=None, trained=None,
+            _combining=None, _combine_at=0.0, record=self.recorded.append, drive=lambda: None,
             file=SimpleNamespace(rule="stack_svd", codec="auto"), _own=None,
             spec=SimpleNamespace(texts={}), _forget=lambda blobs: None,
         )  # fmt: skip

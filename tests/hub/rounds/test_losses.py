@@ -5,7 +5,17 @@ from typing import Any
 
 import pytest
 
-from hub.rounds.losses import base_loss, heldout_losses, weighted_mean, without_prompt_losses
+from hub.rounds import events
+from hub.rounds.losses import (
+    adapter_losses,
+    base_loss,
+    heldout_losses,
+    spread,
+    starts,
+    weighted_mean,
+    without_prompt_losses,
+    worst_tenth,
+)
 from wire.messages.requests import Evaluation
 
 Start = Callable[..., Any]
@@ -51,3 +61,38 @@ def test_what_was_measured_with_a_part_of_the_components_is_left_out() -> None:
     part = Evaluation(variant="adapter", loss=9.0, tokens=100, rank=4)
     assert weighted_mean([whole, part]) == 2.0
     assert weighted_mean([part]) is None
+    assert worst_tenth([whole, part]) == 2.0
+    assert spread([whole, part]) == 0.0
+    assert worst_tenth([part]) is None
+    assert spread([part]) is None
+
+
+def losses(*values: float) -> list[Evaluation]:
+    return [Evaluation(variant="adapter", loss=one, tokens=1 + int(one)) for one in values]
+
+
+def test_the_worst_tenth_are_devices_not_tokens() -> None:
+    assert worst_tenth(losses(1.0, 3.0, 2.0)) == 3.0  # at least one
+    assert worst_tenth(losses(*range(10))) == 9.0
+    assert worst_tenth(losses(*range(11))) == 9.5  # 10 and 9
+    assert worst_tenth(losses(*range(20))) == 18.5
+
+
+def test_the_spread_is_the_standard_deviation_over_devices() -> None:
+    # The eight numbers of Wikipedia's "Standard deviation": mean 5, deviation 2.
+    assert spread(losses(2, 4, 4, 4, 5, 5, 7, 9)) == 2.0
+
+
+def test_after_a_roll_back_the_adapter_before_is_measured_again(play: Start) -> None:
+    job = play(rounds=3, publish_if=events.Gate(metric="heldout_loss", max_regression=0.0))
+    job.trained(a=3.0)
+    job.combine()
+    job.evaluators("a")
+    job.candidate(a=4.0)
+    assert starts(job.state) == [0, 0]
+    job.open("a", "b")
+    job.evaluated("b", 2, adapter=(1.0, 10))
+    # The start's loss is a's 3.0 of round 1 and b's 1.0 of round 2.
+    assert heldout_losses(job.state) == [2.0, 2.0]
+    assert {device: one.loss for device, one in adapter_losses(job.state, 1).items()} == {"a": 4.0}
+    assert adapter_losses(job.state, 7) == {}

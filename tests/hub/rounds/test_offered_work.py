@@ -9,6 +9,7 @@ from hub.aggregation.rules import product_rule
 from hub.jobs import LocalPart, parse_job
 from hub.rounds import actions
 from hub.rounds.offering import Offering
+from hub.rounds.state import JobState
 from hub.scheduling.contract import Member
 from wire.messages import AdapterRef, LocalWork, Offer
 
@@ -39,9 +40,9 @@ def offered(text: str) -> LocalWork:
         http="http://h",
     )
     run: Any = SimpleNamespace(
-        desk=desk, file=file, name="notes", spec=SimpleNamespace(seed=1),
+        desk=desk, file=file, name="notes", state=JobState(), spec=SimpleNamespace(seed=1),
         base=SimpleNamespace(digest="d"), lr=lambda role: file.local.lr,
-        task_name=lambda round_, device: f"notes.{round_}.{device}",
+        task_name=lambda round_, device, candidate: f"notes.{round_}.{device}",
         reference=lambda sha256: AdapterRef(sha256=sha256, size_bytes=1),
         strategy=file.chosen_strategy(), rule=product_rule(file.rule),
     )  # fmt: skip

@@ -44,6 +44,37 @@ def test_the_summary_tells_who_did_what_and_what_it_brought(play: Start) -> None
     msgspec.json.encode(found)
 
 
+def test_a_rolled_back_round_tells_its_numbers(play: Start) -> None:
+    gate = events.Gate(metric="heldout_loss", max_regression=0.01)
+    job = play(rounds=3, publish_if=gate)
+    for losses, before in (((2.0, 1.0), (3.0, 2.0)), ((4.0, 1.5), (2.0, 1.0))):
+        job.trained(a=before[0], b=before[1])
+        job.combine()
+        job.evaluators("a", "b")
+        job.candidate(a=losses[0], b=losses[1])
+        job.send(events.Published(round=1))
+    found = summary(job.state)
+    good, bad, now = found.rounds
+    assert (good.heldout_loss, good.worst_tenth, good.spread, good.measured_by) == (
+        1.5,
+        2.0,
+        0.5,
+        2,
+    )
+    assert (bad.phase, bad.heldout_loss, bad.worst_tenth, bad.spread) == (
+        "rolled_back", 2.75, 4.0, 1.25,
+    )  # fmt: skip
+    assert bad.comparison is not None
+    assert (bad.comparison.loss, bad.comparison.reference) == (2.75, 1.5)
+    assert bad.reason.startswith("rolled back: its heldout_loss is 2.7500")
+    assert now.reason == f"round 2 was {bad.reason}"
+    assert (found.adapter, found.adapter_round) == ("adapter1", 1)
+    assert found.heldout_loss == [2.5, 1.5, 1.5]
+    assert found.loss_after == {"a": 2.0, "b": 1.0}
+    assert [one.heldout_loss for one in bad.members] == [2.0, 1.0]
+    msgspec.json.encode(found)
+
+
 def test_what_became_of_the_hubs_own_text_is_told_by_round(play: Start) -> None:
     job = play()
     job.open("a", at=0)

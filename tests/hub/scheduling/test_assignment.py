@@ -3,7 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-from hub.scheduling.assignment import assign_evaluation, assign_training, overhead_s, predicted_s
+from hub.scheduling.assignment import (
+    assign_evaluation,
+    assign_training,
+    overhead_s,
+    predicted_s,
+    variants_of,
+)
 from hub.scheduling.candidates import Candidate
 from hub.scheduling.contract import DeviceTiming, Member
 
@@ -12,7 +18,7 @@ UNTIMED = DeviceTiming()
 
 
 def assign(job: Any, device: Any, timing: DeviceTiming = UNTIMED, **changes: Any) -> Any:
-    values: dict[str, Any] = {"deadline_s": 100.0, "fixed": None, "newcomer": False}
+    values: dict[str, Any] = {"deadline_s": 100.0, "fixed": None, "variants": ("adapter",)}
     return assign_training(job, Candidate(device, device.plan), timing, **{**values, **changes})
 
 
@@ -81,9 +87,11 @@ def test_rank_is_at_most_the_jobs_and_nothing_for_prompts(
     assert prompt.reason.startswith("prompt (streamed): 612 MB of 750 MB")
 
 
-def test_a_newcomer_measures_the_base_too(make_job: Make, make_device: Make) -> None:
-    assert assign(make_job(), make_device("a")).variants == ("adapter",)
-    assert assign(make_job(), make_device("a"), newcomer=True).variants == ("base", "adapter")
+def test_a_device_measures_what_it_has_not_reported() -> None:
+    assert variants_of("a", [], []) == ("base", "adapter")
+    assert variants_of("a", ["a"], ["b"]) == ("adapter",)
+    assert variants_of("a", ["b"], ["a"]) == ("base",)
+    assert variants_of("a", ["a"], ["a"]) == ()
 
 
 def test_fixed_work_is_repeated_whatever_the_times_say(make_job: Make, make_device: Make) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.scheduling.contract import DeviceTiming, DeviceView, JobView
-from hub.scheduling.schedule import schedule, schedule_evaluation
+from hub.scheduling.schedule import CANDIDATE_VARIANTS, schedule, schedule_evaluation
 from wire.messages import RungPlan
 
 Make = Callable[..., Any]
@@ -171,6 +171,18 @@ def test_everyone_who_can_infer_joins_the_final_evaluation(
     members = schedule_evaluation(make_job(cohort_max=1), devices)
     assert [(one.device, one.kind) for one in members] == [("a", "evaluate"), ("b", "evaluate")]
     assert members[0].variants == ("base", "adapter", "without_prompt")
+    candidate = schedule_evaluation(make_job(cohort_max=1), devices, CANDIDATE_VARIANTS)
+    assert [one.variants for one in candidate] == [("adapter",)] * 2
+
+
+def test_a_device_that_has_measured_everything_only_trains(
+    make_job: Make, make_device: Make
+) -> None:
+    devices = [make_device("a"), make_device("b"), make_device("e", role="infer", rank=0)]
+    known = {"base_known": "abe", "adapter_known": "ae"}
+    plan = schedule(make_job(cohort_min=2), devices, {}, round_=2, **known)
+    assert [(one.device, one.variants) for one in plan.members] == [("a", ()), ("b", ("adapter",))]
+    assert plan.left_out == {"e": "has evaluated this adapter already"}
 
 
 seconds = st.one_of(st.none(), st.floats(0, 1e6))
