@@ -7,7 +7,6 @@ that would do nothing is not known.
 from collections.abc import Collection
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta
 
 from hub.aggregation.contract import ProductRule, Strategy
@@ -15,8 +14,22 @@ from hub.aggregation.rules import keeps_basis, product_rule, product_rules
 from hub.aggregation.strategies import catalogue as strategies
 from hub.aggregation.strategies import configured, defaults
 from hub.errors import ConfigError, shown
-from hub.pretrain.tokenizer import LEAST_TOKENS
-from hub.rounds.events import VALIDATION, Gate, Metric, Until
+from hub.job_parts import (
+    CohortPart,
+    Count,
+    HubPart,
+    LocalPart,
+    LoraPart,
+    ModelPart,
+    Part,
+    PretrainPart,
+    PromptPart,
+    PublishIfPart,
+    Seconds,
+    ServerPart,
+    UntilPart,
+)
+from hub.rounds.events import VALIDATION, Gate, Until
 from hub.yaml_file import one_of, parse_yaml
 from wire.codecs import CODEC_NAMES
 from wire.errors import MalformedError
@@ -25,20 +38,6 @@ from wire.topics import check_name
 _RULE = "stack_svd"
 #: All weights of a base are trained.
 WHOLE_METHODS = ("full", "pretrain")
-_Rank = Annotated[int, Meta(ge=1, le=1024)]
-_Count = Annotated[int, Meta(ge=1, le=1_000_000)]
-_Batch = Annotated[int, Meta(ge=1, le=4096)]
-_Tokens = Annotated[int, Meta(ge=1, le=4096)]
-_SeqLen = Annotated[int, Meta(ge=8, le=1_048_576)]
-_LearningRate = Annotated[float, Meta(gt=0, le=10)]
-_Seconds = Annotated[float, Meta(gt=0, le=30 * 86400)]
-_Decay = Annotated[float, Meta(ge=0, le=0.999)]
-_Mu = Annotated[float, Meta(ge=0, le=1000)]
-
-
-def _at_most(path: str, value: int, limit_path: str, limit: int) -> None:
-    if value > limit:
-        raise ConfigError(path, value, f"a whole number from 1 to {limit_path} ({limit})")
 
 
 def _one_of(path: str, value: str, names: Collection[str]) -> None:
@@ -59,167 +58,7 @@ def _fixed_rules() -> str:
     return f"rule {one_of(names)}, " if names else ""
 
 
-class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A part of the job file."""
-
-
-class ModelPart(_Part, frozen=True, kw_only=True):
-    """Which base model: a Hugging Face folder or id. Method pretrain makes its own."""
-
-    base: Annotated[str, Meta(min_length=1)] | None = None
-
-
-class PretrainPart(_Part, frozen=True, kw_only=True):
-    """What a model from scratch is made of: its shape, and text for its tokenizer."""
-
-    config: Annotated[str, Meta(min_length=1)] | None = None  # a config.json, or its folder
-    tokenizer_text: Annotated[str, Meta(min_length=1)] | None = None  # a file or a folder
-    vocabulary: Annotated[int, Meta(ge=LEAST_TOKENS, le=2**20)] = 4096  # tokens
-
-
-class LoraPart(_Part, frozen=True, kw_only=True):
-    """LoRA's rank on the strongest devices, and the rank under which a device leaves a rung."""
-
-    rank: _Rank = 16
-    min_rank: _Rank = 2
-    targets: Literal["all-linear"] | list[str] = "all-linear"
-    rank_pattern: dict[str, _Rank] = {}  # lower ranks, by ends of module paths
-
-    def __post_init__(self) -> None:
-        _at_most("lora.min_rank", self.min_rank, "lora.rank", self.rank)
-        for end, rank in self.rank_pattern.items():
-            _at_most(f"lora.rank_pattern.{end}", rank, "lora.rank", self.rank)
-        if isinstance(self.targets, list):
-            if not self.targets or not all(self.targets):
-                raise ConfigError(
-                    "lora.targets",
-                    self.targets,
-                    "all-linear or a list of module names' ends, such as [q_proj, v_proj]",
-                )
-            twice = {name for name in self.targets if self.targets.count(name) > 1}
-            if twice:
-                raise ConfigError("lora.targets", self.targets, "each name once")
-
-
-class PromptPart(_Part, frozen=True, kw_only=True):
-    """The soft prompt, or prefix in every layer, that prompt-only devices train."""
-
-    kind: Literal["soft", "prefix"] = "soft"
-    tokens: _Tokens = 16
-    lr: _LearningRate = 1e-2  # a prompt's entries are few and small: they need larger steps
-
-
-class CohortPart(_Part, frozen=True, kw_only=True):
-    """How many devices a round needs, and how many it takes at most."""
-
-    min: _Count = 3
-    max: _Count = 50
-
-    def __post_init__(self) -> None:
-        _at_most("cohort.min", self.min, "cohort.max", self.max)
-
-
-class AdversarialPart(_Part, frozen=True, kw_only=True):
-    """Adversarial training on embeddings (arXiv 1605.07725)."""
-
-    kind: Literal["fgm"] = "fgm"
-    epsilon: Annotated[float, Meta(gt=0, le=1000)]
-
-
-class LocalPart(_Part, frozen=True, kw_only=True):
-    """What a device does in a round, and how far it may shrink it to fit its memory."""
-
-    steps: _Count = 20
-    batch: _Batch = 4
-    min_batch: _Batch = 1
-    seq_len: _SeqLen = 256  # tokens
-    min_seq_len: _SeqLen = 128
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    momentum: Annotated[float, Meta(ge=0, le=0.999)] = 0.0
-    weight_decay: Annotated[float, Meta(ge=0, le=1)] | None = None  # null: the role's own
-    lr: _LearningRate = 1e-3  # of LoRA's factors
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    warmup_steps: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None  # null: a few
-    clip: Annotated[float, Meta(gt=0, le=1_000_000)] | None = 1.0  # null: off
-    accumulate: _Batch = 1  # parts that a step's batch goes through in, one after the other
-    adversarial: AdversarialPart | None = None
-
-    def __post_init__(self) -> None:
-        if self.momentum and self.optimizer != "sgd":
-            raise ConfigError("local.momentum", self.momentum, "0, except with local.optimizer sgd")
-        if self.warmup_steps is not None:
-            _at_most("local.warmup_steps", self.warmup_steps, "local.steps", self.steps)
-        _at_most("local.accumulate", self.accumulate, "local.batch", self.batch)
-        _at_most("local.min_batch", self.min_batch, "local.batch", self.batch)
-        _at_most("local.min_seq_len", self.min_seq_len, "local.seq_len", self.seq_len)
-
-
-class ServerPart(_Part, frozen=True, kw_only=True):
-    """What the strategy is set to; null: its own default. A key it doesn't have is refused."""
-
-    lr: _LearningRate | None = None
-    momentum: _Decay | None = None
-    beta1: _Decay | None = None
-    beta2: _Decay | None = None
-    tau: Annotated[float, Meta(gt=0, le=10)] | None = None
-    mu: _Mu | None = None
-
-    def given(self) -> dict[str, float]:
-        """Return what is set."""
-        return {
-            key: value for key, value in msgspec.structs.asdict(self).items() if value is not None
-        }
-
-
-class HubPart(_Part, frozen=True, kw_only=True):
-    """Text of the hub's own, and how it trains on it; null: as the devices, or nothing."""
-
-    public_data: Annotated[str, Meta(min_length=1)] | None = None
-    validation: Annotated[str, Meta(min_length=1)] | None = None
-    steps: _Count | None = None
-    batch: _Batch | None = None
-    seq_len: _SeqLen | None = None
-    lr: _LearningRate | None = None
-    rung: Literal["streamed", "checkpointed", "resident"] = "streamed"
-    max_s: _Seconds = 600.0
-
-    @property
-    def given(self) -> bool:
-        """Whether there is any such text."""
-        return self.public_data is not None or self.validation is not None
-
-    def __post_init__(self) -> None:
-        if self.public_data is not None:
-            return
-        for field in msgspec.structs.fields(self):
-            value = getattr(self, field.name)
-            measures = self.validation is not None and field.name not in ("steps", "lr")
-            if value != field.default and not measures:
-                raise ConfigError(
-                    f"hub.{field.name}",
-                    value,
-                    shown(field.default),
-                    message=f"hub.{field.name} is {shown(value)}, which means nothing without "
-                    "text to use it on. Leave it out, or give hub.public_data.",
-                )
-
-
-class PublishIfPart(_Part, frozen=True, kw_only=True):
-    """Which adapters are released: those hardly worse than the best released one."""
-
-    metric: Metric = "heldout_loss"
-    max_regression: Annotated[float, Meta(ge=0, le=10)] = 0.01  # share of the best one's loss
-
-
-class UntilPart(_Part, frozen=True, kw_only=True):
-    """When the job ends before its last round."""
-
-    metric: Metric = "heldout_loss"
-    patience: _Count = 3  # rounds without improvement
-    min_delta: Annotated[float, Meta(ge=0, le=100)] = 0.001  # nats per token
-
-
-class JobFile(_Part, frozen=True, kw_only=True):
+class JobFile(Part, frozen=True, kw_only=True):
     """One adapter to be trained. Every key but ``job`` and ``model.base`` has a default."""
 
     job: str
@@ -231,9 +70,9 @@ class JobFile(_Part, frozen=True, kw_only=True):
     strategy: str = "fedavg"
     server: ServerPart = ServerPart()
     rule: str = _RULE
-    rounds: _Count = 20
+    rounds: Count = 20
     cohort: CohortPart = CohortPart()
-    deadline_s: Literal["auto"] | _Seconds = "auto"
+    deadline_s: Literal["auto"] | Seconds = "auto"
     local: LocalPart = LocalPart()
     codec: str = "auto"
     hub: HubPart = HubPart()

@@ -38,7 +38,8 @@ from hub.config import HubFile, check_bindings, load_hub_file
 from hub.errors import ConfigError, HubError
 from hub.fleet.sessions import Sessions
 from hub.hash_cache import HashCache
-from hub.jobs import JobFile, ModelPart, parse_job
+from hub.job_parts import ModelPart
+from hub.jobs import JobFile, parse_job
 from hub.models import load_model
 from hub.rounds.reception import Reception
 from hub.scheduling.contract import DeviceView, JobView

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from hub.errors import ConfigError
-from hub.jobs import HubPart
+from hub.job_parts import HubPart
 
 #: As the agent reads them (`edge_agent.training.data`).
 SUFFIXES = (".jsonl", ".txt")

@@ -17,7 +17,7 @@ import msgspec
 
 from hub.errors import ConfigError, HubError
 from hub.hash_cache import HashCache
-from hub.jobs import PretrainPart
+from hub.job_parts import PretrainPart
 from hub.pretrain.build import Recipe
 from hub.pretrain.text import text_files
 from wire.errors import WireError

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from hub.aggregation.contract import Kind, ProductRule
-from hub.jobs import AdversarialPart
+from hub.job_parts import AdversarialPart
 from wire.messages import Adversarial, LocalWork
 from wire.messages.plan import Role
 from wire.trained_factors import Trains

@@ -48,7 +48,7 @@ def combine_round(
         strategy: how much each update weighs, and what becomes of the mean.
         trained: what the strategy is told of an update that is combined in a round.
         codec: of the job file.
-        step: the how manieth a round is for the rule; see `hub.rounds.state.JobState.step`.
+        step: which round it is for the rule; see `hub.rounds.state.JobState.step`.
         own: the hub's own text, if there is any; it is closed in the end.
 
     Raises:

@@ -140,7 +140,7 @@ class OwnRound:
             start: the adapter that the updates were combined onto.
             combined: its parts' new values.
             rule: how LoRA factors are combined.
-            step: the how manieth the round is for the rule.
+            step: which round it is for the rule, counted from 1.
         """
         if self.work.public is None:
             yield combined

@@ -188,7 +188,7 @@ class JobState(msgspec.Struct, frozen=True, kw_only=True):
         return max(released, default=0)
 
     def step(self, round_: int) -> int:
-        """Return the how manieth a round is, counted from 1, without those that were rolled back.
+        """Return which round it is, counted from 1, without those that were rolled back.
 
         What a rule does first, it does again if that was rolled back.
         """

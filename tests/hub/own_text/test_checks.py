@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from hub.errors import ConfigError
-from hub.jobs import HubPart
+from hub.job_parts import HubPart
 from hub.own_text import checks
 from hub.own_text.checks import SUFFIXES, check_own_text
 

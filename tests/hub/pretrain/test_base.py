@@ -9,7 +9,7 @@ import pytest
 
 from hub.errors import ConfigError, HubError
 from hub.hash_cache import HashCache
-from hub.jobs import PretrainPart
+from hub.job_parts import PretrainPart
 from hub.models import load_model
 from hub.pretrain.base import pretrain_base
 

@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 
 from hub.aggregation.rules import product_rule
-from hub.jobs import LocalPart, parse_job
+from hub.job_parts import LocalPart
+from hub.jobs import parse_job
 from hub.rounds import actions
 from hub.rounds.offering import Offering
 from hub.rounds.state import JobState
