@@ -1,8 +1,8 @@
-"""The next global adapter from the updates of a round, one layer at a time.
+"""The next global adapter from the updates of a round, a layer on each core at a time.
 
-Updates rest on disk. A layer is combined when it is asked for: just that one is read from each
-update, in device-id order, so that neither memory nor the result depends on how many updates or
-layers there are or who came first.
+Updates rest on disk. A layer is combined when it is asked for, or a little ahead of that: just that
+one is read from each update, in device-id order, so that neither memory nor the result depends on
+how many updates or layers there are or who came first.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,9 +10,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
+from hub.aggregation.ahead import Ahead
 from hub.aggregation.contract import (
     AggregationError,
     Array,
@@ -106,7 +108,10 @@ def _combine_lora(
         whole = factors.read(current.lora, target)
         return rule.combine(whole, _LayerUpdates(contributions, factors, whole, target))
 
-    return Layers(manifest.expected_lora(manifest.rank), combined, rule.basis(round_))
+    # In the order of names, in which layers are packed and stepped.
+    shapes = dict(sorted(manifest.expected_lora(manifest.rank).items()))
+    ahead = stack.enter_context(Ahead(combined, sorted(manifest.shapes)))
+    return Layers(shapes, ahead.factors, rule.basis(round_))
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,8 @@ class _Opened:
     """Reads single layers of packed files, the first few of which stay open.
 
     Checking a header takes milliseconds, which every layer would repeat; but a round may have
-    more updates than a process may have open files, and headers take memory too.
+    more updates than a process may have open files, and headers take memory too. One thread reads
+    at a time, as a file has one position.
     """
 
     def __init__(self, manifest: AdapterManifest) -> None:
@@ -148,6 +154,7 @@ class _Opened:
         self._open: dict[tuple[tuple[Slice, ...], Trains], SlicedFactors] = {}
         self._files = 0
         self._stack = ExitStack()
+        self._lock = Lock()
 
     def __enter__(self) -> "_Opened":
         return self
@@ -163,12 +170,12 @@ class _Opened:
             target: the layer.
             trains: which factors they hold.
         """
-        with self._opened(slices, trains) as opened:
+        with self._lock, self._opened(slices, trains) as opened:
             return opened.factors(target)
 
     def read_core(self, update: Slice, target: str) -> Array:
         """Return what changed in one layer's core, (rank, rank)."""
-        with self._opened((update,), "core") as opened:
+        with self._lock, self._opened((update,), "core") as opened:
             return opened.tensor(f"{target}.core")
 
     @contextmanager

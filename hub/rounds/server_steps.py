@@ -204,7 +204,7 @@ class _Lora:
         self._share = share
         self._stack = stack
         self._shapes = manifest.expected_lora(manifest.rank)
-        self._targets = list(manifest.shapes)
+        self._targets = sorted(manifest.shapes)  # as they are made ahead
         self._old = stack.enter_context(SlicedFactors(manifest, start.lora))
         slots = slots_of(self._server)
         if self._fixed or not slots:
