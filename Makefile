@@ -44,7 +44,7 @@ check: setup ## Format, lint, types, import contracts
 	$(BIN)/lint-imports
 
 bench: setup mosquitto ## Measure what the README quotes
-	@code=0; for table in spine memory wire; do \
+	@code=0; for table in spine memory wire learning; do \
 	  PATH="$$PATH:/usr/sbin" $(BIN)/python -m bench.$$table $(RUN_ARGS) || code=1; \
 	done; exit $$code
 

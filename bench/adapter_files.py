@@ -62,13 +62,11 @@ def start_adapter(run_folder: Path, summary: Summary, folder: Path) -> AdapterFi
 
 
 def tensors_of(adapter: AdapterFiles) -> dict[str, Array]:
-    """Return every tensor of an adapter by its name on the wire."""
+    """Return every tensor of an adapter by its name on the wire; LoRA may have one slice alone."""
     manifest = read_manifest(adapter)
     found: dict[str, Array] = {}
     for part in manifest.parts:
-        lora = part.name == "lora"
-        expected = manifest.expected_lora(manifest.rank) if lora else manifest.expected_prompt()
-        with PackedFile.open(Path(adapter.parts[part.sha256]), expected) as packed:
+        with PackedFile.open(Path(adapter.parts[part.sha256]), manifest.expected(part)) as packed:
             found |= {name: packed.get(name) for name in packed.names()}
     return found
 

@@ -16,9 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -52,6 +52,15 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     lr: float = 3e-3
     threads: int = 2
     seed: int = 7
+
+
+class Text(NamedTuple):
+    """Pages as token ids, and the ids of the tokens that no page has."""
+
+    pages: Sequence[Sequence[int]]
+    pad: int
+    bos: int
+    eos: int
 
 
 class TrainStep(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,7 +167,13 @@ def _train_in_process(
         errors.unlink(missing_ok=True)
 
 
-def train(out: Path, recipe: Recipe, cap_s: float, on_progress: Callable[[TrainStep], None]) -> int:
+def train(
+    out: Path,
+    recipe: Recipe,
+    cap_s: float,
+    on_progress: Callable[[TrainStep], None],
+    text: Text | None = None,
+) -> int:
     """Train the base and save it as a Hugging Face folder.
 
     Args:
@@ -166,6 +181,8 @@ def train(out: Path, recipe: Recipe, cap_s: float, on_progress: Callable[[TrainS
         recipe: shape, steps and seed.
         cap_s: training stops after so many seconds, finished or not; the model is then weaker.
         on_progress: called every 20 steps and at the last one.
+        text: what it is trained on; None: the bytes of Python's manual. Whoever gives other text
+            has put its tokenizer into the folder.
 
     Returns:
         the number of steps done.
@@ -174,6 +191,7 @@ def train(out: Path, recipe: Recipe, cap_s: float, on_progress: Callable[[TrainS
     from torch.nn import functional
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    read = text or Text([page.encode() for page in topics_text()], PAD, BOS, EOS)
     torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
     config = LlamaConfig(
@@ -186,13 +204,12 @@ def train(out: Path, recipe: Recipe, cap_s: float, on_progress: Callable[[TrainS
         max_position_embeddings=recipe.positions,
         initializer_range=recipe.init_std,
         tie_word_embeddings=False,
-        pad_token_id=PAD,
-        bos_token_id=BOS,
-        eos_token_id=EOS,
+        pad_token_id=read.pad,
+        bos_token_id=read.bos,
+        eos_token_id=read.eos,
     )
     model: Any = LlamaForCausalLM(config)
-    pages = topics_text()
-    stream = torch.tensor([token for page in pages for token in (BOS, *page.encode(), EOS)])
+    stream = torch.tensor([token for page in read.pages for token in (read.bos, *page, read.eos)])
     draw = torch.Generator().manual_seed(recipe.seed)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.1
@@ -217,7 +234,8 @@ def train(out: Path, recipe: Recipe, cap_s: float, on_progress: Callable[[TrainS
             mean = sum(recent) / len(recent)
             on_progress(TrainStep(step=done, steps=recipe.steps, loss=round(mean, 4)))
     model.save_pretrained(out)
-    save_byte_tokenizer(out, recipe.positions)
+    if text is None:
+        save_byte_tokenizer(out, recipe.positions)
     return done
 
 
