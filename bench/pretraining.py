@@ -1,7 +1,7 @@
 """Pre-training over four devices with DiLoCo, against one process that does four times the batch.
 
-Both start from the same drawn weights, take as many optimiser steps and see as many tokens: the
-four schools' questions. DiLoCo's devices take `_STEPS` steps between two rounds; what they exchange
+Both start from the same drawn weights, take as many optimiser steps and see as many tokens, of the
+text of institutes and schools: every token is learnt, none is seen twice. DiLoCo's devices take `_STEPS` steps between two rounds; what they exchange
 is what is packed. The other way would exchange gradients in every step: an all-reduce sends each
 device's float32 gradient once up and its mean once down, at least. Nothing is sent in our run of
 it, as a batch of four times the size has just that mean gradient.
@@ -26,6 +26,7 @@ from hub.models import load_model
 from hub.pretrain.base import pretrain_base
 from wire.manifest import AdapterManifest
 
+_DEVICES = 4
 _STEPS = 50  # H
 _ROUNDS, _QUICK_ROUNDS = 10, 2
 _BATCH, _SEQ_LEN = 8, 64
@@ -61,7 +62,7 @@ def pretraining_rows(folder: Path, data: Path, seeds: tuple[int, ...], *, quick:
 
     Args:
         folder: for all that is made.
-        data: with ``education/school_*.train.jsonl`` and ``education/all_schools.test.jsonl``.
+        data: with ``medical/`` and ``education/``, each of ``*.train.jsonl`` and ``*.test.jsonl``.
         seeds: of drawn weights and batches.
         quick: fewer rounds; then nothing is demanded of the loss.
     """
@@ -101,14 +102,14 @@ class _Pair:
         self.seed = seed
         self._folder, self._rounds = folder, rounds
         folder.mkdir(parents=True)
-        schools = sorted((data / "education").glob("school_*.train.jsonl"))
-        self._files = schools[:4]
-        self._test = data / "education" / "all_schools.test.jsonl"
+        self._files = _dealt_out(sorted(data.glob("[em]*/*.train.jsonl")), folder)
+        tests = sorted(data.glob("[em]*/*.test.jsonl"))
+        self._test = _as_text(tests, folder / "test.txt")
         config = folder / "shape.json"
         config.write_text(json.dumps(_CONFIG))
         self._hashes = HashCache(folder / "hashes.json")
         self._part = PretrainPart(
-            config=str(config), tokenizer_text=str(schools[0]), vocabulary=_VOCABULARY
+            config=str(config), tokenizer_text=str(self._files[0]), vocabulary=_VOCABULARY
         )
         self._base = pretrain_base(self._part, seed, folder / "bases", self._hashes)
         self._model = load_model(str(self._base), self._hashes)
@@ -118,7 +119,7 @@ class _Pair:
     def run(self) -> None:
         """Train in both ways."""
         apart = [
-            Device(f"school-{number}", "full", 0, (file,))
+            Device(f"part-{number}", "full", 0, (file,))
             for number, file in enumerate(self._files)
         ]
         job = self._job("diloco", self._rounds, _STEPS, _BATCH, _CODEC)
@@ -162,3 +163,21 @@ class _Pair:
         rows = base.encoder.rows([one for one in read([self._test]) if one is not None], _SEQ_LEN)
         (found,) = evaluate(placed, rows, ["adapter"], 4, lambda _: None)
         return found.loss
+
+
+def _dealt_out(files: list[Path], folder: Path) -> tuple[Path, ...]:
+    """Write the text of all files into one for each device, about as much to each."""
+    held: list[list[Path]] = [[] for _ in range(_DEVICES)]
+    for file in sorted(files, key=lambda one: -one.stat().st_size):
+        min(held, key=lambda part: sum(one.stat().st_size for one in part)).append(file)
+    return tuple(_as_text(part, folder / f"{at}.txt") for at, part in enumerate(held))
+
+
+def _as_text(files: list[Path], out: Path) -> Path:
+    """Write questions and answers as text, of which every token is learnt."""
+    with out.open("w", encoding="utf-8") as text:
+        for file in files:
+            for line in file.read_text(encoding="utf-8").splitlines():
+                one = json.loads(line)
+                text.write(f"{one['prompt']}\n{one['response']}\n\n")
+    return out
