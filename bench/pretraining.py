@@ -1,10 +1,11 @@
 """Pre-training over four devices with DiLoCo, against one process that does four times the batch.
 
-Both start from the same drawn weights, take as many optimiser steps and see as many tokens, of the
-text of institutes and schools: every token is learnt, none is seen twice. DiLoCo's devices take `_STEPS` steps between two rounds; what they exchange
-is what is packed. The other way would exchange gradients in every step: an all-reduce sends each
-device's float32 gradient once up and its mean once down, at least. Nothing is sent in our run of
-it, as a batch of four times the size has just that mean gradient.
+Both start from the same drawn weights, take as many optimiser steps and see as many tokens, of
+the text of institutes and schools: every token is learnt, none is seen twice. DiLoCo's devices
+take `_STEPS` steps between two rounds; what they exchange is what is packed. The other way would
+exchange gradients in every step: an all-reduce sends each device's float32 gradient once up and
+its mean once down, at least. Nothing is sent in our run of it, as a batch of four times the size
+has just that mean gradient.
 """
 
 import json
@@ -119,8 +120,7 @@ class _Pair:
     def run(self) -> None:
         """Train in both ways."""
         apart = [
-            Device(f"part-{number}", "full", 0, (file,))
-            for number, file in enumerate(self._files)
+            Device(f"part-{number}", "full", 0, (file,)) for number, file in enumerate(self._files)
         ]
         job = self._job("diloco", self._rounds, _STEPS, _BATCH, _CODEC)
         federation = Federation(job, self._model, apart, self._folder / "diloco")

@@ -121,7 +121,7 @@ def target_shapes(
                 f"lora.rank_pattern.{end} fits no layer that gets factors; allowed are ends of "
                 f"their paths: {_ends(targets)}."
             ))  # fmt: skip
-    return {
+    found = {
         path: TargetShape(
             outputs=out,
             inputs=inputs,
@@ -129,6 +129,12 @@ def target_shapes(
         )
         for path, (out, inputs) in targets.items()
     }
+    if found and all(shape.rank for shape in found.values()):
+        raise ConfigError("lora.rank_pattern", dict(pattern), "", message=(
+            "lora.rank_pattern gives every layer a rank of its own, so that none has lora.rank. "
+            "Leave out the layers that are to have it, and set lora.rank to theirs."
+        ))  # fmt: skip
+    return found
 
 
 def _ends_with(path: str, end: str) -> bool:

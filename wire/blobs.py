@@ -3,7 +3,7 @@
 Whole: ``ab/abcdef...``, put there by one atomic rename after everything is on disk. Half-received:
 ``partial/abcdef....data`` and ``.state``, see `wire.partial`.
 
-A store belongs to one thread. Other processes may read its blobs and put new ones.
+Half-received blobs belong to one thread. Whole ones may be read and put by any thread or process.
 """
 
 import contextlib
@@ -89,12 +89,19 @@ class BlobStore:
             TooLargeError: the quota is used up.
         """
         sha256 = hashlib.sha256(data).hexdigest()
-        if self.path(sha256) is None:
+        if not self._renewed(sha256):
             self._reserve(len(data))
             with self._temporary() as (place, file):
                 file.write(data)
                 self._adopt(place, file, sha256)
         return sha256
+
+    def _renewed(self, sha256: str) -> bool:
+        """Return whether a blob is here; it then counts as young again."""
+        path = self.path(sha256)
+        if path is not None:
+            path.touch()
+        return path is not None
 
     @contextlib.contextmanager
     def draft(self, write: Callable[[BinaryIO], None]) -> Iterator[Path]:
@@ -130,7 +137,7 @@ class BlobStore:
                 digest.update(block)
                 file.write(block)
             sha256 = digest.hexdigest()
-            if self.path(sha256) is None:
+            if not self._renewed(sha256):
                 self._adopt(place, file, sha256)
         return sha256
 

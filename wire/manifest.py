@@ -128,6 +128,9 @@ class AdapterManifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         keys = [(part.name, part.slice) for part in self.parts]
         if len(set(keys)) != len(keys):
             raise MalformedError("a manifest names a part twice; each slice has one blob.")
+        blobs = [part.sha256 for part in self.parts]
+        if len(set(blobs)) != len(blobs):
+            raise MalformedError("a manifest names a blob twice; each part has its own.")
         for part in self.parts:
             check_list(part.hashes, part.size_bytes)
             if part.difference is not None:

@@ -1,6 +1,7 @@
 """What leaves by one connection: checked against the broker's limits, paced, and counted.
 
-With `wire/connection.py` and `wire/network_loop.py` the only file that imports paho.
+With `wire/connection.py`, `wire/mqtt_greeting.py` and `wire/network_loop.py` the only file that
+imports paho.
 """
 
 import threading

@@ -41,11 +41,14 @@ class MovedModel:
         self._folder = work
         try:
             write_whole(work, folder, start.weight, start.weights)
-        except WireError as error:
-            raise AdapterError(f"{start.name}: {error}") from error
-        except OSError as error:
-            raise AgentError(f"the moved model can't be written: {error.strerror}.") from error
-        self._copy = open_base(work, rung)
+            self._copy = open_base(work, rung)
+        except BaseException as error:
+            shutil.rmtree(work, ignore_errors=True)  # as large as the model
+            if isinstance(error, WireError):
+                raise AdapterError(f"{start.name}: {error}") from error
+            if isinstance(error, OSError):
+                raise AgentError(f"the moved model can't be written: {error.strerror}.") from error
+            raise
         nothing = FreshStart({}, 0, 0, base.hidden_size, 0)
         self._bare: Placed = base.place(nothing, Trained())
         self._moved: Placed = self._copy.place(nothing, Trained())

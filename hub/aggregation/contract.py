@@ -24,6 +24,8 @@ Kind = Literal["lora", "prompt", "full"]
 #: ``turned``: only the product counts, so the hub may turn the factors towards the ones before
 #: (`hub.aggregation.alignment`). ``new``: other components, in an order that counts.
 Basis = Literal["same", "turned", "new"]
+#: From what stays nearest to the one before to what has nothing to do with it.
+BASES: tuple[Basis, ...] = ("same", "turned", "new")
 
 
 class AggregationError(HubError):

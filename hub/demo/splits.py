@@ -18,6 +18,9 @@ from hub.simulation.partition import Parts, by_label, by_length, by_quantity
 Split = Literal["holder", "label", "length", "quantity"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
+#: With fewer a device might have no text to be measured on.
+LEAST_PASSAGES = 20
+
 
 def write_split_texts(
     folder: Path, split: Split, alpha: float, seed: int, cap_bytes: int = CAP_BYTES
@@ -46,7 +49,7 @@ def write_split_texts(
     elif split == "length":
         parts = by_length([len(one.text) for one in passages], devices, alpha, seed)
     else:
-        parts = by_quantity(len(passages), devices, alpha, seed)
+        parts = by_quantity(len(passages), devices, alpha, seed, LEAST_PASSAGES)
     return [
         write_passages(folder, f"part-{number}", [passages[index] for index in part])
         for number, part in enumerate(parts, start=1)

@@ -67,6 +67,7 @@ def reopen(state: JobState, at: float, why: str) -> JobState:
         opened_at=None,
         deadline=at + record.deadline_s,
         waiting=f"first attempt: {reason}",
+        candidate=None,
         closed_at=None,
         close_reason="",
     )

@@ -14,7 +14,7 @@ from hub.rounds.adapters import Adapters
 from hub.rounds.asked import kind_of, trains_of
 from hub.rounds.controls import Controls, advance
 from hub.rounds.own_round import OwnRound
-from hub.rounds.server_state import read_state
+from hub.rounds.server_state import read_state, state_blobs
 from hub.rounds.server_steps import ServerSteps
 from hub.rounds.state import Update
 from wire.blobs import BlobStore
@@ -102,6 +102,7 @@ def combine_round(
         new = stepped.combined
         if own is not None:
             stack.callback(own.close)
+            own.hold(state_blobs(blobs, stepped.state) if stepped.state else ())
             new = stack.enter_context(own.with_public_text(action, start, new, product, count))
         manifest = adapters.advance(action.start, start, new, action.round, codec, mixed=mixed)
         if own is not None:

@@ -197,7 +197,12 @@ class Coordinator:
     def _on_event(self, event: object) -> None:
         match event:
             case Call():
-                event.work()
+                try:
+                    event.work()
+                except StoreError:
+                    raise  # what can't be logged must not take effect
+                except Exception as error:
+                    self.quiet.warn("call", "something that was asked for failed", error)
                 self._drive()
             case Connected():
                 self._on_connected()

@@ -73,7 +73,8 @@ class JobRun:
         self.state = state
         self._combining: actions.Combine | None = None
         self._own: OwnRound | None = None  # the hub's own text in the round that is combined
-        self._combine_at = 0.0  # not before
+        self._combine_at = self._publish_at = 0.0  # not before
+        self._exporting = False
         self._ended = False  # and written down as such
         self._known_over = self.over  # when this process began: that was said before
         self.strategy = file.chosen_strategy()
@@ -102,7 +103,7 @@ class JobRun:
             rounds=self.file.rounds,
             publish_if=self.file.gate(),
             until=self.file.stopping_rule(),
-            start_is_base=self.file.method == "lora",
+            start_is_base=self.file.method == "lora" or self.file.trains_weights,
         )
         self.record(events.Submitted(rules=rules, start=start))
 
@@ -279,7 +280,8 @@ class JobRun:
             drafts = self._own.held if self._own is not None else frozenset[str]()
             self._own = None
             settled(outcome)
-            self._forget(drafts)
+            self._forget(drafts)  # before the next combination may make the same ones
+            self.drive()
 
         def settled(outcome: Any) -> None:
             if self.over:
@@ -301,17 +303,36 @@ class JobRun:
                 self.record(events.CombineFailed(round=action.round, reason=reason, device=device))
             else:
                 self.record(outcome)
-            self.drive()
 
         self.desk.background(work, then, takes_long=self._own is not None)
 
     def _publish(self, action: actions.Publish) -> None:
-        if not self.desk.link.connected:
+        if not self.desk.link.connected or self._exporting:
             return
-        self._export(action.manifest)
-        if not action.heard:
-            self.broadcast(action.manifest)
-        self.record(events.Published(round=action.round))
+        if self.desk.now() < self._publish_at:
+            return
+        self._exporting = True
+
+        def then(outcome: Any) -> None:
+            self._exporting = False
+            if self.over:
+                return
+            if _may_pass(outcome):
+                self._publish_at = self.desk.now() + COMBINE_AGAIN_S
+                log.warning(
+                    "job %s, round %d can't be exported: %s; trying again in %.0f s",
+                    self.name, action.round, outcome or type(outcome).__name__, COMBINE_AGAIN_S,
+                )  # fmt: skip
+                return
+            if isinstance(outcome, Exception):  # the base is gone, say: devices need no export
+                log.error("job %s, round %d is not exported: %s", self.name, action.round, outcome)
+            if not action.heard:
+                self.broadcast(action.manifest)
+            self.record(events.Published(round=action.round))
+            self.drive()
+
+        # A whole model takes a while.
+        self.desk.background(partial(self._export, action.manifest), then)
 
     def _forget(self, blobs: Set[str]) -> None:
         """Delete those blobs that no job needs any more."""

@@ -7,10 +7,10 @@ the round goes on with the devices' updates alone.
 """
 
 import logging
-import tempfile
+import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import msgspec
 from hub.aggregation.check import check_update, reach
 from hub.aggregation.combine import Combined, combine
 from hub.aggregation.contract import (
+    BASES,
     Contribution,
     GlobalAdapter,
     Kind,
@@ -152,12 +153,15 @@ class OwnRound:
         self._hold(draft)
         adapter = self._adapters.load(draft)
         with ExitStack() as stack:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="own-text-"))
-            update = self._train(action.round, draft, adapter, Path(folder))
+            folder = stack.enter_context(self._folder())
+            update = self._train(action.round, draft, adapter, folder)
             if update is None:
                 yield combined
                 return
             added = stack.enter_context(combine(adapter, [update], rule, factor_rule("mean"), step))
+            if added.lora is not None and combined.lora is not None:
+                # It stands in the draft's basis, and the draft not in the start's.
+                added.lora.basis = max(added.lora.basis, combined.lora.basis, key=BASES.index)
             yield Combined(
                 lora=combined.lora if added.lora is None else added.lora,
                 prompt=combined.prompt if added.prompt is None else added.prompt,
@@ -176,7 +180,7 @@ class OwnRound:
         self._hold(sha256)
         try:
             done = self._do(self._task(round_, sha256, self.work.validation, Path(), None))
-        except OwnTextError as error:
+        except (OwnTextError, OSError) as error:
             self._note("validation", round_, str(error))
             return
         losses = {one.variant: one.loss for one in done.evaluations}
@@ -213,7 +217,7 @@ class OwnRound:
                 max_rms=reach(work.local.lr, work.local.steps),
                 trains=work.trains,
             )
-        except (OwnTextError, RefusedUpdateError) as error:
+        except (OwnTextError, RefusedUpdateError, OSError) as error:
             self._note("public_data", round_, str(error))
             return None
         self.record |= {
@@ -273,8 +277,23 @@ class OwnRound:
                 raise StoppedError("the job is over, or the hub ends.") from error
             raise
 
+    @contextmanager
+    def _folder(self) -> Iterator[Path]:
+        """Give an empty folder for the worker; one that a killed hub left is emptied."""
+        folder = self.work.log_file.parent / f"own-text-{self.work.job}"
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def hold(self, blobs: Iterable[str]) -> None:
+        """Keep blobs that no log names yet from being taken for old ones."""
+        self.held |= set(blobs)
+
     def _hold(self, sha256: str) -> None:
-        self.held |= {sha256, *self._adapters.wholes(sha256)}
+        self.hold([sha256, *self._adapters.wholes(sha256)])
+        self.hold(path.name for path in self._adapters.files(sha256).values())
 
     def _note(self, key: str, round_: int, problem: str) -> None:
         self.problems.append(f"hub.{key}: {problem}")

@@ -115,8 +115,8 @@ def length_classes(lengths: Sequence[int], classes: int = 10) -> list[int]:
     return [int(place) for place in np.searchsorted(inner, values, side="right")]
 
 
-def by_quantity(examples: int, devices: int, alpha: float, seed: int) -> Parts:
-    """Return parts that are alike but for their size; no one is empty.
+def by_quantity(examples: int, devices: int, alpha: float, seed: int, least: int = 1) -> Parts:
+    """Return parts that are alike but for their size.
 
     The shares are drawn from Dirichlet(α, ..., α): a small α gives one device nearly everything, a
     great one gives all the same (Li, Diao, Chen and He, 2022, arXiv 2102.02079, quantity skew).
@@ -126,20 +126,21 @@ def by_quantity(examples: int, devices: int, alpha: float, seed: int) -> Parts:
         devices: how many parts.
         alpha: α, the concentration.
         seed: another one gives other sizes and other examples.
+        least: examples that each device has in any case, 1 or more.
 
     Raises:
-        PartitionError: more devices than examples, or an α out of range.
+        PartitionError: fewer examples than that, or an α out of range.
     """
-    _check(devices, examples, "examples")
+    _check(devices, examples // least, "examples" if least == 1 else f"times {least} examples")
     _check_alpha(alpha)
     rng = np.random.default_rng(seed)
     shares = rng.dirichlet(np.full(devices, alpha))  # (devices,)
-    # One for each; what is left by shares, the largest remainders first.
-    exact = shares * (examples - devices)
+    # What each has in any case; what is left by shares, the largest remainders first.
+    exact = shares * (examples - devices * least)
     sizes = np.floor(exact).astype(np.int64)
-    missing = examples - devices - int(sizes.sum())
+    missing = examples - devices * least - int(sizes.sum())
     sizes[np.argsort(sizes - exact, kind="stable")[:missing]] += 1
-    edges = np.cumsum(sizes + 1)[:-1]
+    edges = np.cumsum(sizes + least)[:-1]
     return [np.sort(part) for part in np.split(rng.permutation(examples), edges)]
 
 

@@ -93,6 +93,8 @@ def test_a_layer_may_have_a_lower_rank() -> None:
     shapes = target_shapes(targets, {"layers.0.q_proj": 1, "q_proj": 2})
     assert [one.rank for one in shapes.values()] == [1, 2, 0]
     assert (shapes["layers.1.up_proj"].outputs, shapes["layers.1.up_proj"].inputs) == (9, 8)
+    with pytest.raises(ConfigError, match="gives every layer a rank of its own"):
+        target_shapes(targets, {"q_proj": 2, "up_proj": 4})
     with pytest.raises(ConfigError, match=r"rank_pattern\.proj fits no layer .* q_proj, up_proj"):
         target_shapes(targets, {"proj": 2})
 

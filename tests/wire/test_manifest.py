@@ -116,6 +116,15 @@ def test_a_prefix_has_keys_and_values_of_every_layer() -> None:
     }
 
 
+def test_each_part_has_a_blob_of_its_own() -> None:
+    parts = [
+        AdapterPart(name="lora", sha256=LORA, size_bytes=9, codec="bf16", slice=at, rank=4)
+        for at in (0, 1)
+    ]
+    with pytest.raises(MalformedError, match="names a blob twice"):
+        msgspec.structs.replace(sample(), parts=parts)
+
+
 def test_no_tokens_means_no_prompt() -> None:
     document = as_json() | {"tokens": 0}
     del document["parts"][1]
@@ -253,7 +262,8 @@ def test_many_slices_do_not_claim_more_than_all_tensors_take() -> None:
     # Rank 4096 of (64, 96): 655,360 numbers, 2.6 MB raw; 4096 slices of 5,000 bytes claim 20.
     document["rank"] = 4096
     document["parts"] = [
-        document["parts"][0] | {"slice": number, "rank": 1} for number in range(4096)
+        document["parts"][0] | {"slice": number, "rank": 1, "sha256": f"{number:064x}"}
+        for number in range(4096)
     ]
     with pytest.raises(TooLargeError, match="can't take more"):
         AdapterManifest.decode(zlib.compress(json.dumps(document).encode()))

@@ -7,7 +7,7 @@ import pytest
 from hub.demo.splits import SPLITS, Split, write_split_texts
 from hub.demo.texts import PACKAGES, DeviceText
 
-CAP = 20_000
+CAP = 100_000
 
 
 def split(folder: Path, kind: Split, alpha: float = 0.3) -> list[DeviceText]:

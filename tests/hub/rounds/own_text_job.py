@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from hub.aggregation.contract import Trained
+from hub.aggregation.contract import Strategy, Trained
 from hub.aggregation.rules import orders, product_rule
 from hub.aggregation.slices import SlicedFactors
 from hub.aggregation.strategies import configured
@@ -104,7 +104,13 @@ class OwnTextJob:
         return self.update(device, sha256, round_, self.start, role)
 
     def combine(
-        self, *updates: Update, own: OwnRound | None = None, round_: int = 1, start: str = ""
+        self,
+        *updates: Update,
+        own: OwnRound | None = None,
+        round_: int = 1,
+        start: str = "",
+        strategy: Strategy | None = None,
+        codec: str = "raw",
     ) -> Combined:
         """Combine a round onto an adapter, by default the job's first."""
         return combine_round(
@@ -112,9 +118,9 @@ class OwnTextJob:
             self.adapters,
             Combine(round=round_, start=start or self.start, updates=updates),
             rule=self.rule,
-            strategy=configured("fedavg", {}),
+            strategy=strategy or configured("fedavg", {}),
             trained=lambda one, at: Trained(one.device, one.tokens, one.staleness(at)),
-            codec="raw",
+            codec=codec,
             own=own,
         )
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from hub.aggregation.contract import AggregationError
-from hub.rounds.actions import Combine, EndJob
+from hub.rounds.actions import Combine, EndJob, Publish
+from hub.rounds.events import Published
 from hub.rounds.job_run import COMBINE_AGAIN_S, JobRun
 from hub.rounds.state import JobState
 
@@ -27,7 +28,8 @@ class Run(SimpleNamespace):
         )
         super().__init__(
             name="j", over=False, desk=desk, state=JobState(), strategy=None, trained=None,
-            _combining=None, _combine_at=0.0, record=self.recorded.append, drive=lambda: None,
+            _combining=None, _combine_at=0.0, _publish_at=0.0, _exporting=False,
+            record=self.recorded.append, drive=lambda: None,
             file=SimpleNamespace(rule="stack_svd", codec="auto"), _own=None,
             spec=SimpleNamespace(texts={}), _forget=lambda blobs: None,
         )  # fmt: skip
@@ -35,6 +37,13 @@ class Run(SimpleNamespace):
     def combine(self) -> None:
         run: Any = self
         JobRun._combine(run, ACTION)
+
+    def publish(self) -> None:
+        run: Any = self
+        self.desk.link = SimpleNamespace(connected=True)
+        self._export = lambda _manifest: None
+        self.broadcast = lambda _manifest: None
+        JobRun._publish(run, Publish(round=3, manifest="b" * 64))
 
 
 @pytest.mark.parametrize("trouble", [OSError(28, "No space left on device"), MemoryError()])
@@ -60,6 +69,24 @@ def test_what_does_not_pass_by_itself_is_recorded(trouble: Exception) -> None:
     run.combine()
     run.begun[0](trouble)
     assert [one.reason for one in run.recorded] == [f"{type(trouble).__name__}: {trouble}"]
+
+
+def test_an_export_waits_for_a_disk_that_is_full_and_for_nothing_else(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run = Run()
+    run.publish()
+    run.publish()
+    assert len(run.begun) == 1, "it is under way"
+    run.begun[0](OSError(28, "No space left on device"))
+    assert run.recorded == []
+    run.publish()
+    assert len(run.begun) == 1, "not at once"
+    run.clock += COMBINE_AGAIN_S
+    run.publish()
+    run.begun[1](FileNotFoundError(2, "the base is gone"))
+    assert "is not exported: [Errno 2] the base is gone" in caplog.text
+    assert run.recorded == [Published(round=3)], "devices need no export"
 
 
 @pytest.mark.parametrize(("known", "lines"), [(False, 1), (True, 0)])

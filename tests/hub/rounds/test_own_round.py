@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from hub.aggregation.rules import product_rules
+from hub.aggregation.strategies import configured
 from hub.own_text.worker import Worker
 from hub.rounds.own_round import MEASURED, StoppedError
 from tests.hub.rounds.own_text_job import BATCH, SEQ_LEN, STEPS, OwnTextJob
@@ -59,6 +60,21 @@ def test_the_outcome_is_that_of_a_device_that_trains_on_it_next(tmp_path: Path, 
     previous = job.adapters.manifest(found.manifest).previous
     assert previous is not None
     assert previous.sha256 == job.start
+
+
+def test_after_a_step_on_products_nothing_is_spoilt_by_a_basis_that_seems_the_same(
+    tmp_path: Path,
+) -> None:
+    """Momentum takes the product apart anew, so what is added to it stands in a new basis, too."""
+    job = OwnTextJob(tmp_path / "j", "fedit")
+    update = job.drawn("a")
+    strategy = configured("fedavgm", {})
+    exact = job.combine(update, own=job.own(), strategy=strategy)
+    coded = job.combine(update, own=job.own(), strategy=strategy, codec="auto")
+    wanted, found = job.tensors(exact.manifest), job.tensors(coded.manifest)
+    for target in job.adapters.manifest(exact.manifest).shapes:
+        apart = np.linalg.norm(found[target] - wanted[target])
+        assert apart < 0.02 * np.linalg.norm(wanted[target]), target
 
 
 @pytest.mark.slow
