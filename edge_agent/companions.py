@@ -4,7 +4,6 @@
 them when one of them does.
 """
 
-import ctypes
 import os
 import signal
 import sys
@@ -29,6 +28,8 @@ def has_companions() -> bool:
 def join() -> "Silo":
     """Meet the others; some seconds, for torch is imported."""
     if sys.platform == "linux":  # elsewhere the others see that the first one is gone
+        import ctypes  # a worker of one process never needs it
+
         launcher = os.getppid()
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != launcher:

@@ -8,8 +8,8 @@ import msgspec
 
 from edge_agent.errors import UsageError
 
-#: Kinds of `accelerate config` in which every process holds the whole model.
-_KINDS = ("MULTI_GPU",)
+#: Kinds of `accelerate config`: every process holds the whole base, or a part of each block.
+_KINDS = ("MULTI_GPU", "FSDP")
 
 
 class Silo(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,4 +56,18 @@ def read_silo(path: Path) -> Silo:
         raise UsageError(
             f"distributed_type in {path} is {kind!r}; known here are {', '.join(_KINDS)}."
         )
+    if kind == "FSDP":
+        _check_fsdp(path, found.get("fsdp_config"))
     return Silo(config=str(path.absolute()), processes=processes)
+
+
+def _check_fsdp(path: Path, found: Any) -> None:
+    settings = found if isinstance(found, dict) else {}
+    version = settings.get("fsdp_version")
+    if version != 2:  # 1 makes one tensor of a block, in which adapters have no place
+        raise UsageError(f"fsdp_version in {path} is {version!r}; must be 2.")
+    if settings.get("fsdp_offload_params"):
+        raise UsageError(
+            f"fsdp_offload_params in {path} is on. Set it to false; a base that does not fit is "
+            "streamed from its file in place of that."
+        )

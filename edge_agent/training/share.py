@@ -1,9 +1,10 @@
 """What one process does of a device's batches: all of them, or a share.
 
 A device with several accelerators has a worker of several processes (`edge_agent.training.silo`).
-Each of them holds the base and what is trained, and draws the same rows. Of some rows of a batch,
-the process of index i takes i, i + count, i + 2 count ...; gradients and losses are sums over the
-processes, so that each takes the very step that one process alone would have taken.
+Each of them holds the base, or a part of it, and all that is trained, and draws the same rows. Of
+some rows of a batch, the process of index i takes i, i + count, i + 2 count ...; gradients and
+losses are sums over the processes, so that each takes the very step that one process alone would
+have taken.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 import torch
+from torch import nn
 
 from edge_agent.training.tokens import IGNORED
 
@@ -43,6 +45,9 @@ class Share(Protocol):
     def add_gradients(self, parameters: Iterable[torch.Tensor]) -> None:
         """Put the sum over all processes in place of each gradient."""
 
+    def spread(self, blocks: Iterable[nn.Module]) -> None:
+        """Leave each process a part of frozen blocks only, if the device is set up so."""
+
 
 class Alone:
     """The only process; see `Share`."""
@@ -65,6 +70,9 @@ class Alone:
 
     def add_gradients(self, parameters: Iterable[torch.Tensor]) -> None:
         """Leave them as they are."""
+
+    def spread(self, blocks: Iterable[nn.Module]) -> None:
+        """Leave them whole."""
 
 
 ALONE = Alone()

@@ -6,13 +6,18 @@ over the group that accelerate chose (NCCL between GPUs, gloo between CPUs).
 """
 
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
 from accelerate import PartialState
-from torch import distributed
+from accelerate.utils import FullyShardedDataParallelPlugin
+from torch import distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 
 from edge_agent.errors import AgentError
 from edge_agent.training.errors import OutOfMemoryError, is_out_of_memory
@@ -32,6 +37,10 @@ class Silo:
         self.index = int(state.process_index)
         self.count = int(state.num_processes)
         self._words = distributed.new_group(backend="gloo", timeout=_PATIENCE)
+        self._mesh = self._sharding = None
+        if os.environ.get("ACCELERATE_USE_FSDP") == "true":  # set by accelerate launch
+            self._sharding = FullyShardedDataParallelPlugin()
+            self._mesh = init_device_mesh(state.device.type, (self.count,))
         log.info("process %d of %d, on %s", self.index + 1, self.count, state.device)
 
     def tell(self, document: bytes) -> None:
@@ -53,6 +62,10 @@ class Silo:
             yield
         except Exception as found:
             error = found
+        if error is not None and self._mesh is not None and not isinstance(error, AgentError):
+            # The others may wait for this process's part of a block, and would for minutes.
+            log.error("%s between sharded blocks; the worker ends", type(error).__name__)
+            os._exit(1)
         worst = torch.tensor([_code(error)])
         distributed.all_reduce(worst, distributed.ReduceOp.MAX, group=self._words)
         if error is not None:
@@ -78,6 +91,27 @@ class Silo:
         gradients = [value.grad for value in parameters if value.grad is not None]
         for one in [distributed.all_reduce(gradient, async_op=True) for gradient in gradients]:
             one.wait()
+
+    def spread(self, blocks: Iterable[nn.Module]) -> None:
+        """Leave each process a part of frozen blocks only, where accelerate is set to FSDP.
+
+        Each block is put together when it is used (ZeRO stage 3 of what is frozen: Rajbhandari et
+        al., 2020, arXiv 1910.02054). Factors that are put beside its matrices later stay whole in
+        all processes.
+        """
+        if self._sharding is None:
+            return
+        here = whole = 0
+        for block in blocks:
+            whole += sum(value.nbytes for value in block.parameters())
+            fully_shard(
+                block,
+                mesh=self._mesh,
+                reshard_after_forward=self._sharding.reshard_after_forward,
+            )
+            parts = (value for value in block.parameters() if isinstance(value, DTensor))
+            here += sum(value.to_local().nbytes for value in parts)
+        log.info("%d of %d bytes of the blocks are here", here, whole)
 
     def _broadcast(self, tensor: torch.Tensor) -> torch.Tensor:
         distributed.broadcast(tensor, src=0, group=self._words)

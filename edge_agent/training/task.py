@@ -65,7 +65,7 @@ class Tasks:
         self._pause_asked = pause_asked
         self._base: Base | None = None
         self._moved: MovedModel | None = None
-        self._held = ("", "")  # path and kind of the base
+        self._held: tuple[str, str, Share] = ("", "", ALONE)  # the base's path and kind, and whose
         self._began = self._load_s = 0.0
 
     def run(self, work: Work) -> None:
@@ -102,7 +102,7 @@ class Tasks:
             self._report(Progress(task=work.task, stage="load"))
             manifest = _manifest(work)
             paths = follow_all(work, manifest)  # before the base is in memory
-            base = self._warm_base(work.base_folder, work.rung)
+            base = self._warm_base(work)
             metrics = update = None
             start = PackedStart(manifest, paths, work.components)
             placed = self._placed(work, base, start, _trained(role, work))
@@ -127,13 +127,15 @@ class Tasks:
         self._moved = MovedModel(base, folder, start, rung=work.rung, work=copy)
         return self._moved
 
-    def _warm_base(self, path: str, rung: str) -> Base:
-        wanted = (path, kind_of(rung))
+    def _warm_base(self, work: Work) -> Base:
+        # All weights are trained by an optimiser of ours, and so are whole in every process.
+        share = ALONE if work.role == "full" else self._share
+        wanted = (work.base_folder, kind_of(work.rung), share)
         if self._base is None or self._held != wanted:
             if self._base is not None:
                 self._base.close()
             self._base = None  # two bases would not fit
-            self._base = open_base(Path(path), rung)
+            self._base = open_base(Path(work.base_folder), work.rung, share)
             self._held = wanted
         return self._base
 

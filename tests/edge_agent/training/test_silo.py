@@ -3,6 +3,7 @@
 import json
 import os
 import queue
+import re
 from pathlib import Path
 
 import psutil
@@ -50,11 +51,11 @@ class Driven:
 @pytest.fixture
 def start(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    config = write_silo_config(tmp_path / "accelerate.yaml")
     started = []
 
-    def start_one(name, *, several):
-        silo = Silo(config=str(config), processes=2) if several else None
+    def start_one(name, kind=None):
+        config = tmp_path / f"{name}.yaml"
+        silo = Silo(config=str(write_silo_config(config, kind)), processes=2) if kind else None
         started.append(Driven(tmp_path / name, silo))
         return started[-1]
 
@@ -88,9 +89,10 @@ def update_of(finished, saved):
         return {name: packed.get(name).copy() for name in packed.names()}
 
 
-def test_two_processes_take_the_steps_of_one(start, llama, make_adapter, data, tmp_path):
+@pytest.mark.parametrize("kind", ["MULTI_GPU", "FSDP"])
+def test_two_processes_take_the_steps_of_one(start, llama, make_adapter, data, tmp_path, kind):  # noqa: PLR0917 - fixtures
     saved = make_adapter(llama, rank=4, tokens=3)
-    one, two = start("one", several=False), start("two", several=True)
+    one, two = start("one"), start("two", kind)
     expected_losses, expected = one.do(task(llama, saved, data, tmp_path / "a"))
     losses, found = two.do(task(llama, saved, data, tmp_path / "b"))
 
@@ -105,6 +107,11 @@ def test_two_processes_take_the_steps_of_one(start, llama, make_adapter, data, t
     for name, value in wanted.items():
         assert abs(value).max() > 1e-3
         assert update[name] == pytest.approx(value, abs=1e-5)
+
+    # Each process holds half of every block: all sizes of this base are even.
+    parts = re.findall(r"(\d+) of (\d+) bytes of the blocks", two.log.read_text())
+    assert len(parts) == (2 if kind == "FSDP" else 0)
+    assert all(2 * int(here) == int(whole) > 0 for here, whole in parts)
 
     # What fails in all of them, and what the first does alone, leaves them able to go on.
     empty = tmp_path / "empty.jsonl"
@@ -131,7 +138,7 @@ def test_two_processes_take_the_steps_of_one(start, llama, make_adapter, data, t
 
 @pytest.mark.parametrize("victim", ["launcher", "other"])
 def test_the_end_of_one_process_is_the_end_of_all(start, victim):
-    two = start("two", several=True)
+    two = start("two", "MULTI_GPU")
     two.process.send(Warm())
     assert isinstance(two.events.get(timeout=TIMEOUT_S).event, Ready)
     launcher = psutil.Process(two.process.pid)
