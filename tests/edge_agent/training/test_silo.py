@@ -6,6 +6,7 @@ import queue
 import re
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
@@ -13,7 +14,9 @@ from edge_agent.protocol import Failed, Finished, Losses, Ready, Warm, Work
 from edge_agent.silo import Silo
 from edge_agent.worker_process import WorkerDied, WorkerEvent, WorkerProcess
 from tests.silo_config import write_silo_config
+from wire.manifest import AdapterManifest
 from wire.messages import LocalWork
+from wire.shape import parameter_shapes
 from wire.tensors import PackedFile
 
 pytestmark = pytest.mark.slow
@@ -83,9 +86,27 @@ def task(base, saved, data, out, **changes):
     return Work(**{**settings, **changes})
 
 
-def update_of(finished, saved):
+def whole_task(base, folder, data):
+    """Return a task that trains all weights, from where the base is."""
+    config = json.loads((base / "config.json").read_text())
+    shapes = parameter_shapes(config)
+    manifest = AdapterManifest(
+        job="test", round=1, base="0" * 64, rank=0, tokens=0, shapes={},
+        hidden_size=config["hidden_size"], parts=[], weights=shapes,
+    )  # fmt: skip
+    folder.mkdir()
+    (folder / "manifest.json").write_bytes(manifest.encode())
+    return Work(
+        task="job.2.dev", role="full", rung="resident", rank=0, base_folder=str(base),
+        manifest=str(folder / "manifest.json"), parts={}, data=[str(data)], codec="raw",
+        out=str(folder), batch=3, seq_len=32,
+        work=msgspec.structs.replace(LOCAL, optimizer="sgd", lr=0.1),
+    )  # fmt: skip
+
+
+def update_of(finished, shapes):
     assert isinstance(finished, Finished), finished
-    with PackedFile.open(Path(finished.update), saved.manifest.expected_lora(2)) as packed:
+    with PackedFile.open(Path(finished.update), shapes) as packed:
         return {name: packed.get(name).copy() for name in packed.names()}
 
 
@@ -102,7 +123,8 @@ def test_two_processes_take_the_steps_of_one(start, llama, make_adapter, data, t
         assert loss.loss == pytest.approx(wanted.loss, abs=1e-5)
     assert found.train.loss_last == pytest.approx(expected.train.loss_last, abs=1e-5)
     assert found.train.tokens == expected.train.tokens
-    update, wanted = update_of(found, saved), update_of(expected, saved)
+    shapes = saved.manifest.expected_lora(2)
+    update, wanted = update_of(found, shapes), update_of(expected, shapes)
     assert update.keys() == wanted.keys()
     for name, value in wanted.items():
         assert abs(value).max() > 1e-3
@@ -119,9 +141,18 @@ def test_two_processes_take_the_steps_of_one(start, llama, make_adapter, data, t
     assert two.do(task(llama, saved, empty, tmp_path / "b"))[1].kind == "data"
     streamed = task(llama, saved, data, tmp_path / "b", rung="streamed")
     assert isinstance(two.do(streamed)[1], Finished)
-    again = update_of(two.do(task(llama, saved, data, tmp_path / "b"))[1], saved)
+    again = update_of(two.do(task(llama, saved, data, tmp_path / "b"))[1], shapes)
     for name, value in update.items():
         assert again[name] == pytest.approx(value, abs=0)
+
+    # All weights, which every process holds whole.
+    whole = whole_task(llama, tmp_path / "whole", data)
+    shapes = parameter_shapes(json.loads((llama / "config.json").read_text()))
+    wanted = update_of(one.do(whole)[1], shapes)
+    update = update_of(two.do(whole)[1], shapes)
+    for name, value in wanted.items():
+        assert abs(value).max() > 1e-5
+        assert update[name] == pytest.approx(value, abs=1e-6)
 
     # All of them count, and all of them end.
     workers = [
