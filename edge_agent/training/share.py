@@ -33,8 +33,11 @@ class Share(Protocol):
 
         Raises:
             OutOfMemoryError: another process ran out of memory.
-            AgentError: another process failed.
+            AgentError: another process failed, or this one in a way that is not known.
         """
+
+    def abandon(self, error: Exception) -> None:
+        """End all processes where others wait for this one, which failed in a way of its own."""
 
     def decided(self, answer: bool) -> bool:
         """Return the first process's answer."""
@@ -59,6 +62,9 @@ class Alone:
     def together(self) -> Iterator[None]:
         """Do it."""
         yield
+
+    def abandon(self, error: Exception) -> None:
+        """Do nothing: nobody waits."""
 
     def decided(self, answer: bool) -> bool:
         """Return the answer."""

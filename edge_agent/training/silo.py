@@ -20,7 +20,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from edge_agent.errors import AgentError
-from edge_agent.training.errors import OutOfMemoryError, is_out_of_memory
+from edge_agent.training.errors import OutOfMemoryError, PausedError, is_out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -63,17 +63,24 @@ class Silo:
         except Exception as found:
             error = found
         if error is not None and self._mesh is not None and not isinstance(error, AgentError):
-            # The others may wait for this process's part of a block, and would for minutes.
-            log.error("%s between sharded blocks; the worker ends", type(error).__name__)
-            os._exit(1)
+            self.abandon(error)  # between sharded blocks, the others may wait for this one's part
         worst = torch.tensor([_code(error)])
         distributed.all_reduce(worst, distributed.ReduceOp.MAX, group=self._words)
-        if error is not None:
+        if isinstance(error, AgentError | PausedError):
             raise error
+        if error is not None and not is_out_of_memory(error):
+            raise AgentError(f"{type(error).__name__} in a process of several.") from error
+        if error is not None:
+            raise OutOfMemoryError("an allocation failed: memory is short.") from error
         if int(worst) == _OUT_OF_MEMORY:
             raise OutOfMemoryError("another process of this device ran out of memory.")
         if int(worst) == _FAILED:
             raise AgentError("another process of this device failed; see the worker's log.")
+
+    def abandon(self, error: Exception) -> None:
+        """End this process; the launcher then ends the others. Never returns."""
+        log.error("%s where others wait for this process; all end", type(error).__name__)
+        os._exit(1)
 
     def decided(self, answer: bool) -> bool:
         """Return the first process's answer."""

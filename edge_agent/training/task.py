@@ -77,6 +77,11 @@ class Tasks:
         """
         try:
             self._run(work)
+        except (AgentError, PausedError):
+            raise  # all processes of a device meet with these
+        except Exception as error:
+            self._share.abandon(error)
+            raise
         finally:
             self.release()
 
@@ -93,11 +98,11 @@ class Tasks:
     def _run(self, work: Work) -> None:
         self._began = time.monotonic()
         self._share = self._all if is_shared(work) else ALONE
-        if self._share.index:  # each process writes its parts in a folder of its own
-            own = Path(work.out) / f"process-{self._share.index}"
-            own.mkdir(parents=True, exist_ok=True)
-            work = msgspec.structs.replace(work, out=str(own))
         with self._share.together():
+            if self._share.index:  # each process writes its parts in a folder of its own
+                own = Path(work.out) / f"process-{self._share.index}"
+                own.mkdir(parents=True, exist_ok=True)
+                work = msgspec.structs.replace(work, out=str(own))
             role = _role(work)
             self._report(Progress(task=work.task, stage="load"))
             manifest = _manifest(work)
@@ -197,6 +202,8 @@ class Tasks:
             )
 
         on_step(0, None)
+        with self._share.together():
+            control = _control(work, placed)
         metrics = train(
             placed,
             rows,
@@ -204,7 +211,7 @@ class Tasks:
             role.weight_decay,
             on_step,
             checkpoint=_checkpoint(work),
-            control=_control(work, placed),
+            control=control,
             pause_asked=lambda: self._pause_asked(work.task),
             share=self._share,
         )

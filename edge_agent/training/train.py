@@ -55,8 +55,9 @@ def train(
     """
     if not rows:
         raise DataError("there is no row to train on. Add more text.")
-    optimizer = optimizer_for(work, placed.trained.values(), weight_decay)
-    proximal = Proximal(placed.trained.values(), work.proximal_mu)
+    with share.together():
+        optimizer = optimizer_for(work, placed.trained.values(), weight_decay)
+        proximal = Proximal(placed.trained.values(), work.proximal_mu)
     warmup, rows_each = warmup_of(work.warmup_steps, work.steps), rows_at_a_time(work)
     epsilon = work.adversarial.epsilon if work.adversarial else 0.0
     done = Done()
@@ -82,11 +83,12 @@ def train(
                 f"the loss of step {step} is {done.losses[-1]}; the learning rate is {work.lr}. "
                 "Lower local.lr."
             )
-        proximal.add()
-        if control is not None:
-            control.add()
-        factor = factor_of(step, work.steps, work.schedule, warmup)
-        optimizer.step(work.lr * factor, work.clip)
+        with share.together():
+            proximal.add()
+            if control is not None:
+                control.add()
+            factor = factor_of(step, work.steps, work.schedule, warmup)
+            optimizer.step(work.lr * factor, work.clip)
         trim_heap()
         done.seconds = earlier_s + time.monotonic() - began
         on_step(step, done.losses[-1])

@@ -139,6 +139,11 @@ def test_two_processes_take_the_steps_of_one(start, llama, make_adapter, data, t
     empty = tmp_path / "empty.jsonl"
     empty.write_text("broken\n")
     assert two.do(task(llama, saved, empty, tmp_path / "b"))[1].kind == "data"
+    if kind == "MULTI_GPU":
+        (tmp_path / "c").mkdir()
+        (tmp_path / "c" / "process-1").write_text("in the way of the second one's folder")
+        failed = two.do(task(llama, saved, data, tmp_path / "c"))[1]
+        assert "another process of this device failed" in failed.message
     streamed = task(llama, saved, data, tmp_path / "b", rung="streamed")
     assert isinstance(two.do(streamed)[1], Finished)
     again = update_of(two.do(task(llama, saved, data, tmp_path / "b"))[1], shapes)
