@@ -103,7 +103,10 @@ class Supervisor:
             enforcement=Enforcement(settings.device, hard=hard_bytes is not None),
             hard_bytes=hard_bytes,
         )
-        failures = Failures(self.folder / "failures.json", self.limit.limit_bytes)
+        # The planner knows one process; each may take as much as any other.
+        processes = settings.silo.processes if settings.silo is not None else 1
+        each_bytes = self.limit.limit_bytes // processes
+        failures = Failures(self.folder / "failures.json", each_bytes)
         self.jobs = KnownJobs(failures, self.folder)
         self.welcomed = False
         self.hub: HubState | None = None

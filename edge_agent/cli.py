@@ -122,6 +122,13 @@ def run(  # noqa: PLR0917  (options)
         str | None,
         typer.Option(help="Most bytes a day (until 00:00 UTC), sent and received, e.g. 50MB."),
     ] = None,
+    accelerate_config: Annotated[
+        Path | None,
+        typer.Option(
+            help="For several GPUs: start the worker through accelerate launch with this file.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document at the end.")
     ] = False,
@@ -131,6 +138,7 @@ def run(  # noqa: PLR0917  (options)
     from edge_agent.pausing import Comfort
     from edge_agent.probe.machine import cores
     from edge_agent.run_command import become_agent
+    from edge_agent.silo import read_silo
     from edge_agent.task_run import Settings
     from wire.broker_tls import check_files
     from wire.work import Cleaning
@@ -176,6 +184,7 @@ def run(  # noqa: PLR0917  (options)
             down_bits_per_s=rate_of("--down-limit", down_limit),
             data_cap_bytes=cap_bytes_of(data_cap),
         ),
+        silo=read_silo(accelerate_config) if accelerate_config is not None else None,
     )
     become_agent(settings, as_json=as_json)
 

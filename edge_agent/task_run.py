@@ -9,6 +9,7 @@ import msgspec
 from edge_agent.metering import Limits
 from edge_agent.pausing import Comfort
 from edge_agent.protocol import Finished
+from edge_agent.silo import Silo
 from wire.broker_settings import BrokerSettings
 from wire.messages import Evaluation, Offer, RungPlan
 from wire.work import Cleaning
@@ -69,4 +70,5 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     conditions_s: float = 5.0  # how often they are read while a task is there
     comfort: Comfort = Comfort()
     limits: Limits = Limits()
+    silo: Silo | None = None  # several processes in place of one worker
     system_root: str = "/"  # where proc and sys are, for the conditions; another folder in tests

@@ -13,11 +13,13 @@ import threading
 import time
 import traceback
 import warnings
+from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 import msgspec
 
+from edge_agent.companions import go_along, has_companions, join, share
 from edge_agent.errors import AdapterError, AgentError, DataError, DifferenceError, ModelError
 from edge_agent.fetch import FetchError, fetch
 from edge_agent.protocol import (
@@ -40,6 +42,7 @@ from edge_agent.throttle import DayUsedUpError, Throttle
 from edge_agent.training.errors import OutOfMemoryError, PausedError, is_out_of_memory
 
 if TYPE_CHECKING:
+    from edge_agent.training.silo import Silo
     from edge_agent.training.task import Tasks
 
 log = logging.getLogger(__name__)
@@ -61,10 +64,12 @@ class Worker:
 
     Args:
         events: where events are written, one JSON document a line.
+        silo: the other processes of this worker, if it has several.
     """
 
-    def __init__(self, events: BinaryIO) -> None:
+    def __init__(self, events: BinaryIO, silo: "Silo | None" = None) -> None:
         self._events = events
+        self._silo = silo
         self._tasks: Tasks | None = None
         self._pause: str | None = None  # name of a task
         self._told_at = 0.0
@@ -151,23 +156,37 @@ class Worker:
 
     def _warm(self) -> "Tasks":
         if self._tasks is None:
-            self._tasks = _import_training()(self.report, self.pause_asked)
+            tasks = _import_training()
+            self._tasks = (
+                tasks(self.report, self.pause_asked, self._silo)
+                if self._silo is not None
+                else tasks(self.report, self.pause_asked)
+            )
         return self._tasks
 
 
-def main() -> int:
+def main() -> NoReturn:
     """Serve commands until standard input ends."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     sys.excepthook = lambda _, error, __: log.error("%s", describe(error))
     commands, events = _private_pipes()
+    silo = join() if has_companions() else None
+    if silo is not None and silo.index:
+        with Path(os.devnull).open("wb") as nowhere:
+            go_along(silo, Worker(nowhere, silo))
     waiting: SimpleQueue[Command] = SimpleQueue()
-    worker = Worker(events)
-    threading.Thread(target=_read, args=(commands, worker, waiting), daemon=True).start()
+    worker = Worker(events, silo)
+    # The launcher ends the others only if the first one seems to have failed.
+    code = 0 if silo is None else 1
+    threading.Thread(target=_read, args=(commands, worker, waiting, code), daemon=True).start()
     while True:
         try:
-            worker.do(waiting.get())
+            command = waiting.get()
+            if silo is not None:
+                share(silo, command)
+            worker.do(command)
         except BrokenPipeError:
-            return 0
+            os._exit(code)
 
 
 def describe(error: BaseException) -> str:
@@ -201,7 +220,7 @@ def _private_pipes() -> tuple[BinaryIO, BinaryIO]:
     return commands, events
 
 
-def _read(commands: BinaryIO, worker: Worker, waiting: "SimpleQueue[Command]") -> None:
+def _read(commands: BinaryIO, worker: Worker, waiting: "SimpleQueue[Command]", code: int) -> None:
     for line in commands:
         try:
             command = msgspec.json.decode(line, type=Command)
@@ -211,14 +230,15 @@ def _read(commands: BinaryIO, worker: Worker, waiting: "SimpleQueue[Command]") -
         worker.on_read(command)
         if not isinstance(command, Pause):
             waiting.put(command)
-    os._exit(0)  # in the middle of a step, too: nobody is left to take the result
+    os._exit(code)  # in the middle of a step, too: nobody is left to take the result
 
 
 def _import_training() -> "type[Tasks]":
     """Import torch, and use once what it loads late; some seconds and some 230 MB."""
     import torch
 
-    torch.set_num_threads(int(os.environ.get("LORIKEET_THREADS", "0")) or _cores())
+    threads = int(os.environ.get("LORIKEET_THREADS", "0")) or _cores()
+    torch.set_num_threads(max(1, threads // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     # PEFT 0.21 asks transformers 5 for a property that is about to go; neither is ours to mend.
     warnings.filterwarnings(
         "ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning
@@ -259,4 +279,4 @@ def _resident_bytes() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

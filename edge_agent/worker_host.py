@@ -220,7 +220,10 @@ class WorkerHost:
     def _started(self) -> WorkerProcess:
         if self._process is None:
             self._process = WorkerProcess(
-                self._settings.threads, self._folder / "worker.log", self._deliver
+                self._settings.threads,
+                self._folder / "worker.log",
+                self._deliver,
+                self._settings.silo,
             )
             self._kills = self._enforcement.kills()
             if self._hard_bytes is not None:  # before the first command, it imports nothing

@@ -9,8 +9,9 @@ from typing import IO
 
 import msgspec
 
-from edge_agent.probe.process import forget_peak, peak_bytes, resident_bytes
+from edge_agent.probe.process import forget_peak, peak_bytes, resident_bytes, with_descendants
 from edge_agent.protocol import Command, Event
+from edge_agent.silo import Silo
 from wire.worker_start import start_worker
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,12 @@ class WorkerDied(msgspec.Struct, frozen=True):
 class WorkerProcess:
     """One worker; ended for good by `stop` or by its own death.
 
+    Args:
+        threads: for arithmetic; 0 for one on each core.
+        log_file: is appended to.
+        deliver: takes its events.
+        silo: starts it as several processes; its memory is then that of all of them.
+
     Attributes:
         pid: of the process.
         resident_bytes: when it was last looked at.
@@ -43,14 +50,20 @@ class WorkerProcess:
     """
 
     def __init__(
-        self, threads: int, log_file: Path, deliver: Callable[[WorkerEvent | WorkerDied], None]
+        self,
+        threads: int,
+        log_file: Path,
+        deliver: Callable[[WorkerEvent | WorkerDied], None],
+        silo: Silo | None = None,
     ) -> None:
         self._deliver = deliver
         self.peak_bytes = 0
         self.task_peak_bytes = 0
         self.resident_bytes = 0
         self._kernel_s_peak = True  # whether the kernel's own peak is the running task's
-        self._process = start_worker(threads, log_file)
+        self._several = silo is not None
+        config = Path(silo.config) if silo is not None else None
+        self._process = start_worker(threads, log_file, config)
         assert self._process.stdin is not None  # noqa: S101  (both are pipes: see above)
         assert self._process.stdout is not None  # noqa: S101
         self._stdin: IO[bytes] = self._process.stdin
@@ -69,8 +82,9 @@ class WorkerProcess:
 
     def sample(self) -> int:
         """Measure the worker's memory; return what is resident, in bytes."""
-        self.resident_bytes = resident_bytes(self.pid) or 0
-        greatest = max(self.resident_bytes, peak_bytes(self.pid) or 0)
+        pids = self._pids()
+        self.resident_bytes = sum(resident_bytes(pid) or 0 for pid in pids)
+        greatest = max(self.resident_bytes, sum(peak_bytes(pid) or 0 for pid in pids))
         self.peak_bytes = max(self.peak_bytes, greatest)
         seen = greatest if self._kernel_s_peak else self.resident_bytes
         self.task_peak_bytes = max(self.task_peak_bytes, seen)
@@ -79,7 +93,8 @@ class WorkerProcess:
     def begin_task(self) -> None:
         """Measure the peak anew from here."""
         self.sample()
-        self._kernel_s_peak = forget_peak(self.pid)
+        forgotten = [forget_peak(pid) for pid in self._pids()]
+        self._kernel_s_peak = all(forgotten)
         self.task_peak_bytes = self.resident_bytes
 
     def kill(self) -> None:
@@ -99,6 +114,9 @@ class WorkerProcess:
             self._process.kill()
             self._process.wait()
         self._reader.join(timeout_s)
+
+    def _pids(self) -> list[int]:
+        return with_descendants(self.pid) if self._several else [self.pid]
 
     def _read(self) -> None:
         with self._stdout as lines:

@@ -49,7 +49,9 @@ def worker_environment(threads: int) -> dict[str, str]:
     return {**os.environ, **settings}
 
 
-def start_worker(threads: int, log_file: Path) -> "subprocess.Popen[bytes]":
+def start_worker(
+    threads: int, log_file: Path, accelerate_config: Path | None = None
+) -> "subprocess.Popen[bytes]":
     """Start a worker, which takes commands on its standard input and answers on its output.
 
     It ends by itself when its input does, however its parent came to its end.
@@ -57,10 +59,15 @@ def start_worker(threads: int, log_file: Path) -> "subprocess.Popen[bytes]":
     Args:
         threads: for arithmetic; 0 for one on each core.
         log_file: is appended to.
+        accelerate_config: starts a worker of several processes, as this file of accelerate says;
+            what is returned is their launcher, and with it they end.
     """
+    launcher: list[str] = []
+    if accelerate_config is not None:
+        launcher = ["-m", "accelerate.commands.launch", "--config_file", str(accelerate_config)]
     with log_file.open("ab") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "edge_agent.worker"],
+            [sys.executable, *launcher, "-m", "edge_agent.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -5,6 +5,7 @@ none, since it costs an idle agent a megabyte.
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 _PROC = Path("/proc")
@@ -43,6 +44,19 @@ def forget_peak(pid: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def with_descendants(pid: int) -> list[int]:
+    """Return a process and all that it started, directly or not (proc_pid_task_children(5)).
+
+    Without ``/proc``, or a kernel that tells of children, that is the process itself.
+    """
+    found = [pid]
+    for one in found:  # grows as it goes
+        for file in (_PROC / str(one) / "task").glob("*/children"):
+            with suppress(OSError):  # gone meanwhile
+                found += [int(word) for word in file.read_text().split()]
+    return found
 
 
 def _by_psutil(pid: int) -> int | None:

@@ -14,6 +14,7 @@ from edge_agent.training.adapter import PlacedAdapter, place
 from edge_agent.training.contract import Trained
 from edge_agent.training.errors import is_out_of_memory
 from edge_agent.training.lowrank import remove
+from edge_agent.training.share import ALONE, Share
 from edge_agent.training.start import PROMPT, Start
 from edge_agent.training.tokenizer import load_tokenizer
 from edge_agent.training.tokens import Encoder
@@ -74,7 +75,11 @@ class ResidentBase:
 
 
 def load_base(
-    folder: Path, *, dtype: torch.dtype = torch.float32, checkpointed: bool = False
+    folder: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    checkpointed: bool = False,
+    share: Share = ALONE,
 ) -> ResidentBase:
     """Load a base model and its tokenizer.
 
@@ -82,6 +87,7 @@ def load_base(
         folder: in Hugging Face's layout.
         dtype: of weights and activations.
         checkpointed: recompute activations in the backward pass instead of keeping them.
+        share: may leave this process only a part of the blocks.
 
     Raises:
         ModelError: the folder lacks a file, or a file does not make a causal language model of a
@@ -109,8 +115,9 @@ def load_base(
             f"{folder} can't be loaded ({type(error).__name__}: {str(error)[:300]}). "
             "Is it a complete causal language model with its tokenizer?"
         ) from error
-    model.to(arithmetic_device())
     model.requires_grad_(False)
+    share.spread(getattr(model, model.base_model_prefix).layers)  # the whole may not fit there
+    model.to(arithmetic_device())
     model.eval()
     if checkpointed:
         _recompute(model)

@@ -7,6 +7,7 @@ import torch
 from edge_agent.probe.arithmetic import compute_bytes, fast_bf16
 from edge_agent.training.contract import Base
 from edge_agent.training.heap import keep_freed
+from edge_agent.training.share import ALONE, Share
 from wire.errors import WireError
 from wire.model_file import config_of, stored_bytes
 from wire.shape import FAMILIES, shape_of
@@ -29,7 +30,7 @@ def kind_of(rung: str) -> str:
     return rung if rung in RESIDENT else "blockwise"
 
 
-def open_base(path: Path, rung: str) -> Base:
+def open_base(path: Path, rung: str, share: Share = ALONE) -> Base:
     """Open a base model for a rung.
 
     A model of another family than `FAMILIES` is streamed on every rung: what the rungs that hold
@@ -38,6 +39,7 @@ def open_base(path: Path, rung: str) -> Base:
     Args:
         path: a Hugging Face folder; for the block-wise rungs also a GGUF file.
         rung: of the memory ladder.
+        share: of a base in memory, this process may get only a part.
 
     Raises:
         ModelError: it can't be used.
@@ -48,7 +50,8 @@ def open_base(path: Path, rung: str) -> Base:
     if resident:
         from edge_agent.training.base import load_base
 
-        return load_base(path, dtype=compute_dtype(path), checkpointed=rung == "checkpointed")
+        checkpointed = rung == "checkpointed"
+        return load_base(path, dtype=compute_dtype(path), checkpointed=checkpointed, share=share)
     from edge_agent.training.blockwise.base import BlockwiseBase
 
     return BlockwiseBase(path, compute_dtype(path))

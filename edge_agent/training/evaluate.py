@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from edge_agent.errors import AdapterError
 from edge_agent.training.contract import VARIANTS, Loss, Placed
+from edge_agent.training.share import ALONE, Share, share_of
 from edge_agent.training.tokens import Row, padded, row_lengths
 from wire.messages import Evaluation
 
@@ -33,6 +34,7 @@ def evaluate(
     on_variant: Callable[[int], None],
     *,
     tokens: int = MAX_TOKENS,
+    share: Share = ALONE,
 ) -> list[Evaluation]:
     """Return the mean loss per token of each variant, all over the same tokens.
 
@@ -45,6 +47,7 @@ def evaluate(
         batch: rows at a time, at most `MAX_ROWS` are taken.
         on_variant: told how many variants are done.
         tokens: after so many predicted ones no more rows are taken.
+        share: what this process does of the rows; the others must make the same call.
 
     Raises:
         AdapterError: an unknown variant.
@@ -52,7 +55,10 @@ def evaluate(
     chosen = capped(rows, tokens)
     found: list[Evaluation] = []
     for variant in variants if chosen else ():
-        loss = _loss(placed, chosen, variant, min(batch, MAX_ROWS))
+        with share.together():
+            mine = _loss(placed, chosen, variant, min(batch, MAX_ROWS), share)
+        total, counted = share.sums(mine)
+        loss = Loss(total, int(counted))
         mean = loss.total / loss.tokens
         if math.isfinite(mean):  # JSON has no NaN, and nothing can be averaged with one
             found.append(Evaluation(variant=variant, loss=mean, tokens=loss.tokens))
@@ -60,14 +66,14 @@ def evaluate(
     return found
 
 
-def _loss(placed: Placed, rows: Sequence[Row], variant: str, batch: int) -> Loss:
+def _loss(placed: Placed, rows: Sequence[Row], variant: str, batch: int, share: Share) -> Loss:
     if variant not in VARIANTS:
         raise AdapterError(
             f"variant is {variant!r}; known here are {', '.join(VARIANTS)}. Update the agent."
         )
     total, tokens, lengths = 0.0, 0, row_lengths(rows)
-    for at in range(0, len(rows), batch):
-        ids, labels = padded(rows[at : at + batch], lengths)
-        loss = placed.evaluate_loss(ids, labels, variant)
+    for at in range(0, len(rows), batch * share.count):
+        ids, labels = padded(rows[at : at + batch * share.count], lengths)
+        loss = placed.evaluate_loss(*share_of(share, ids, labels), variant)
         total, tokens = total + loss.total, tokens + loss.tokens
     return Loss(total, tokens)

@@ -17,7 +17,7 @@ from edge_agent.errors import AdapterError, AgentError, DataError
 from edge_agent.protocol import Event, Finished, Losses, Progress, Work
 from edge_agent.roles import catalogue
 from edge_agent.roles.contract import Role
-from edge_agent.training.bases import kind_of, open_base
+from edge_agent.training.bases import RESIDENT, kind_of, open_base
 from edge_agent.training.checkpoint import Checkpoint
 from edge_agent.training.contract import Base, Placed, Trained
 from edge_agent.training.control import Control
@@ -30,6 +30,7 @@ from edge_agent.training.heap import trim_heap
 from edge_agent.training.moved import MovedModel
 from edge_agent.training.optimizers import check_words
 from edge_agent.training.residuals import Facts
+from edge_agent.training.share import ALONE, Share
 from edge_agent.training.start import CORE, PackedStart
 from edge_agent.training.tokens import Row
 from edge_agent.training.train import train
@@ -49,14 +50,22 @@ class Tasks:
     Args:
         report: takes progress and results.
         pause_asked: whether a task, by its name, is to be paused.
+        share: what this process does of tasks that `is_shared`; the others must be given the same.
     """
 
-    def __init__(self, report: Callable[[Event], None], pause_asked: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        report: Callable[[Event], None],
+        pause_asked: Callable[[str], bool],
+        share: Share = ALONE,
+    ) -> None:
+        self._all = share
+        self._share: Share = ALONE
         self._report = report
         self._pause_asked = pause_asked
         self._base: Base | None = None
         self._moved: MovedModel | None = None
-        self._held = ("", "")  # path and kind of the base
+        self._held: tuple[str, str, Share] = ("", "", ALONE)  # the base's path and kind, and whose
         self._began = self._load_s = 0.0
 
     def run(self, work: Work) -> None:
@@ -68,6 +77,11 @@ class Tasks:
         """
         try:
             self._run(work)
+        except (AgentError, PausedError):
+            raise  # all processes of a device meet with these
+        except Exception as error:
+            self._share.abandon(error)
+            raise
         finally:
             self.release()
 
@@ -83,16 +97,23 @@ class Tasks:
 
     def _run(self, work: Work) -> None:
         self._began = time.monotonic()
-        role = _role(work)
-        self._report(Progress(task=work.task, stage="load"))
-        manifest = _manifest(work)
-        paths = follow_all(work, manifest)  # before the base is in memory
-        base = self._warm_base(work.base_folder, work.rung)
-        metrics = update = None
-        start = PackedStart(manifest, paths, work.components)
-        placed = self._placed(work, base, start, _trained(role, work))
-        trains = work.work is not None and role.trains
-        held_out, drawn = self._rows(work, base, trains=trains)
+        self._share = self._all if is_shared(work) else ALONE
+        with self._share.together():
+            if self._share.index:  # each process writes its parts in a folder of its own
+                own = Path(work.out) / f"process-{self._share.index}"
+                own.mkdir(parents=True, exist_ok=True)
+                work = msgspec.structs.replace(work, out=str(own))
+            role = _role(work)
+            self._report(Progress(task=work.task, stage="load"))
+            manifest = _manifest(work)
+            paths = follow_all(work, manifest)  # before the base is in memory
+            base = self._warm_base(work)
+            metrics = update = None
+            start = PackedStart(manifest, paths, work.components)
+            placed = self._placed(work, base, start, _trained(role, work))
+            trains = work.work is not None and role.trains
+            held_out, drawn = self._rows(work, base, trains=trains)
+        self._check_same(held_out, drawn)
         self._load_s = time.monotonic() - self._began
         if work.variants:
             part = start.rank if start.rank < manifest.rank else 0
@@ -100,7 +121,8 @@ class Tasks:
         if work.work is not None and trains:
             metrics = self._train(work, work.work, role, drawn, placed)
             trim_heap()  # AdamW's moments, of which many are small, are gone
-            update = self._pack(work, work.work, placed, start)
+            if self._share.index == 0:
+                update = self._pack(work, work.work, placed, start)
         self._report(Finished(task=work.task, update=update, train=metrics))
 
     def _placed(self, work: Work, base: Base, start: PackedStart, trained: Trained) -> Placed:
@@ -110,13 +132,15 @@ class Tasks:
         self._moved = MovedModel(base, folder, start, rung=work.rung, work=copy)
         return self._moved
 
-    def _warm_base(self, path: str, rung: str) -> Base:
-        wanted = (path, kind_of(rung))
+    def _warm_base(self, work: Work) -> Base:
+        # All weights are trained by an optimiser of ours, and so are whole in every process.
+        share = ALONE if work.role == "full" else self._share
+        wanted = (work.base_folder, kind_of(work.rung), share)
         if self._base is None or self._held != wanted:
             if self._base is not None:
                 self._base.close()
             self._base = None  # two bases would not fit
-            self._base = open_base(Path(path), rung)
+            self._base = open_base(Path(work.base_folder), work.rung, share)
             self._held = wanted
         return self._base
 
@@ -135,18 +159,28 @@ class Tasks:
         encoder.release()
         return held_out, drawn
 
+    def _check_same(self, *rows: list[Row]) -> None:
+        """Check that all processes have as many rows: text could change while they read it."""
+        mine = [float(len(some)) for some in rows]
+        squares = self._share.sums([*mine, *(size**2 for size in mine)])
+        for size, square in zip(squares[: len(mine)], squares[len(mine) :], strict=True):
+            if size**2 != square * self._share.count:  # equality in Cauchy and Schwarz's inequality
+                raise DataError("the text changed while it was read; the task may be tried again.")
+
     def _evaluate(self, work: Work, rows: list[Row], placed: Placed, part: int) -> None:
         """Measure; ``part`` is the number of LoRA's components if they aren't all, else 0."""
         total = len(work.variants)
 
         def on_variant(done: int) -> None:
             self._report(Progress(task=work.task, stage="evaluate", step=done, steps=total))
-            if done < total and self._pause_asked(work.task):
+            if done < total and self._share.decided(self._pause_asked(work.task)):
                 raise PausedError(0)
 
         on_variant(0)
         most = MAX_TOKENS if work.hold_out else sys.maxsize
-        losses = evaluate(placed, rows, work.variants, work.batch, on_variant, tokens=most)
+        losses = evaluate(
+            placed, rows, work.variants, work.batch, on_variant, tokens=most, share=self._share
+        )
         if part:
             losses = [
                 one if one.variant == "base" else msgspec.structs.replace(one, rank=part)
@@ -168,6 +202,8 @@ class Tasks:
             )
 
         on_step(0, None)
+        with self._share.together():
+            control = _control(work, placed)
         metrics = train(
             placed,
             rows,
@@ -175,8 +211,9 @@ class Tasks:
             role.weight_decay,
             on_step,
             checkpoint=_checkpoint(work),
-            control=_control(work, placed),
+            control=control,
             pause_asked=lambda: self._pause_asked(work.task),
+            share=self._share,
         )
         return TrainMetrics(
             steps=metrics.steps,
@@ -205,6 +242,14 @@ class Tasks:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(packed)
         return str(path)
+
+
+def is_shared(work: Work) -> bool:
+    """Return whether all processes of a device do a task together: those with the base in memory.
+
+    The other rungs read the base from its file as they go, and are done by the first process.
+    """
+    return work.rung in RESIDENT
 
 
 def _role(work: Work) -> Role:

@@ -17,6 +17,7 @@ from edge_agent.training.heap import trim_heap
 from edge_agent.training.optimizers import Optimizer, optimizer_for
 from edge_agent.training.proximal import Proximal
 from edge_agent.training.schedule import factor_of, warmup_of
+from edge_agent.training.share import ALONE, Share, share_of
 from edge_agent.training.tokens import IGNORED, Row, batches
 from wire.messages import LocalWork, TrainMetrics
 
@@ -31,6 +32,7 @@ def train(
     checkpoint: Checkpoint | None = None,
     control: Control | None = None,
     pause_asked: Callable[[], bool] = lambda: False,
+    share: Share = ALONE,
 ) -> TrainMetrics:
     """Train what is to be trained, in place.
 
@@ -43,6 +45,7 @@ def train(
         checkpoint: where the state is kept now and then, and taken up from if there is one.
         control: added to each gradient, if there is one.
         pause_asked: looked at between steps.
+        share: what this process does of each batch; the others must make the same call.
 
     Raises:
         DataError: no rows.
@@ -52,8 +55,9 @@ def train(
     """
     if not rows:
         raise DataError("there is no row to train on. Add more text.")
-    optimizer = optimizer_for(work, placed.trained.values(), weight_decay)
-    proximal = Proximal(placed.trained.values(), work.proximal_mu)
+    with share.together():
+        optimizer = optimizer_for(work, placed.trained.values(), weight_decay)
+        proximal = Proximal(placed.trained.values(), work.proximal_mu)
     warmup, rows_each = warmup_of(work.warmup_steps, work.steps), rows_at_a_time(work)
     epsilon = work.adversarial.epsilon if work.adversarial else 0.0
     done = Done()
@@ -62,13 +66,16 @@ def train(
         optimizer.steps = len(done.losses)
         if done.losses:
             on_step(len(done.losses), done.losses[-1])
-    if pause_asked():  # while the base was loaded, or evaluated
+    if share.decided(pause_asked()):  # while the base was loaded, or evaluated
         raise PausedError(len(done.losses))
     earlier_s, began = done.seconds, time.monotonic()
     # The batches that were trained on before are drawn again and passed over: that costs nothing.
     drawn = islice(batches(rows, work.batch, work.steps, work.seed), len(done.losses), None)
     for step, (ids, labels) in enumerate(drawn, start=len(done.losses) + 1):
-        loss = _backward(placed, ids, labels, rows_each, epsilon)
+        with share.together():
+            loss = _backward(placed, (ids, labels), rows_each, epsilon, share)
+        loss = Loss(share.sums([loss.total])[0], loss.tokens)
+        share.add_gradients(placed.trained.values())
         done.losses.append(loss.total / loss.tokens)
         done.tokens += loss.tokens
         if not math.isfinite(done.losses[-1]):
@@ -76,16 +83,17 @@ def train(
                 f"the loss of step {step} is {done.losses[-1]}; the learning rate is {work.lr}. "
                 "Lower local.lr."
             )
-        proximal.add()
-        if control is not None:
-            control.add()
-        factor = factor_of(step, work.steps, work.schedule, warmup)
-        optimizer.step(work.lr * factor, work.clip)
+        with share.together():
+            proximal.add()
+            if control is not None:
+                control.add()
+            factor = factor_of(step, work.steps, work.schedule, warmup)
+            optimizer.step(work.lr * factor, work.clip)
         trim_heap()
         done.seconds = earlier_s + time.monotonic() - began
         on_step(step, done.losses[-1])
-        pause = step < work.steps and pause_asked()
-        if checkpoint is not None and (pause or checkpoint.due()):
+        pause = step < work.steps and share.decided(pause_asked())
+        if checkpoint is not None and share.index == 0 and (pause or checkpoint.due()):
             checkpoint.save(_state(placed, optimizer), done)
         if pause:
             raise PausedError(step)
@@ -99,14 +107,25 @@ def train(
 
 
 def _backward(
-    placed: Placed, ids: torch.Tensor, labels: torch.Tensor, rows_each: int, epsilon: float
+    placed: Placed,
+    batch: tuple[torch.Tensor, torch.Tensor],
+    rows_each: int,
+    epsilon: float,
+    share: Share,
 ) -> Loss:
-    """Add the gradient of a batch's mean loss per token, some rows at a time."""
+    """Add this process's part of the gradient of a batch's mean loss per token.
+
+    Some rows are gone through at a time, of which it takes its share.
+
+    Returns:
+        Its part of the loss, with all tokens of the batch.
+    """
+    ids, labels = batch
     tokens = int((labels[:, 1:] != IGNORED).sum())
-    total = 0.0
-    for at in range(0, len(ids), rows_each):
-        part = slice(at, at + rows_each)
-        total += placed.backward_loss(ids[part], labels[part], tokens, epsilon).total
+    total, rows = 0.0, rows_each * share.count
+    for at in range(0, len(ids), rows):
+        mine = share_of(share, ids[at : at + rows], labels[at : at + rows])
+        total += placed.backward_loss(*mine, tokens, epsilon).total
     return Loss(total, tokens)
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -46,10 +47,17 @@ class AgentProcess:
         device: ``--id``.
         data: ``--data``.
         memory_bytes: ``--memory``.
+        words: more of the command line.
     """
 
-    def __init__(
-        self, folder: Path, broker: str, device: str, data: Path, memory_bytes: int | None = None
+    def __init__(  # noqa: PLR0917  (as on the command line)
+        self,
+        folder: Path,
+        broker: str,
+        device: str,
+        data: Path,
+        memory_bytes: int | None = None,
+        words: Sequence[str] = (),
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.device = device
@@ -57,7 +65,7 @@ class AgentProcess:
         self.log_file = folder / "agent.log"
         self._command = [
             str(SCRIPT), "run", "--broker", broker, "--fleet", FLEET, "--id", device,
-            "--data", str(data), "--state", str(self.state), "--threads", "1",
+            "--data", str(data), "--state", str(self.state), "--threads", "1", *words,
         ]  # fmt: skip
         if memory_bytes is not None:
             self._command += ["--memory", str(memory_bytes)]

@@ -6,7 +6,7 @@ import sys
 
 import psutil
 
-from edge_agent.probe.process import forget_peak, peak_bytes, resident_bytes
+from edge_agent.probe.process import forget_peak, peak_bytes, resident_bytes, with_descendants
 
 
 def test_resident_memory_is_what_another_library_says() -> None:
@@ -52,3 +52,17 @@ def test_a_process_that_is_gone_has_nothing_to_forget() -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     assert not forget_peak(process.pid)
+
+
+def test_descendants_are_what_another_library_says() -> None:
+    sleeper = "print(flush=True); input()"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {sleeper!r}])"
+    with subprocess.Popen(
+        [sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # the child is there
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert len(children) == 1
+        assert with_descendants(process.pid) == [process.pid, children[0].pid]
+        process.communicate(b"\n")
