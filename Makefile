@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 RUN_ARGS ?=
 
-.PHONY: help setup demo test check bench mosquitto asyncapi clean
+.PHONY: help setup demo test check bench mosquitto llama asyncapi clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -34,7 +34,10 @@ mosquitto:
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mosquitto; \
 	else echo "mosquitto is missing: tests marked 'broker' are skipped. Install it with: sudo apt-get install mosquitto"; fi
 
-test: setup mosquitto ## Run all tests
+llama: setup ## Compile llama-cpp-python once, for the tests and benches that run llama.cpp
+	@.ci/llama $(BIN)/python
+
+test: setup mosquitto llama ## Run all tests
 	PATH="$$PATH:/usr/sbin" $(BIN)/python -m pytest
 
 check: setup ## Format, lint, types, import contracts
@@ -43,8 +46,8 @@ check: setup ## Format, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup mosquitto ## Measure what the README quotes
-	@code=0; for table in spine memory wire learning; do \
+bench: setup mosquitto llama ## Measure what the README quotes
+	@code=0; for table in spine memory wire learning serving; do \
 	  PATH="$$PATH:/usr/sbin" $(BIN)/python -m bench.$$table $(RUN_ARGS) || code=1; \
 	done; exit $$code
 

@@ -22,6 +22,7 @@ from bench.random_weights import RandomWeights
 from bench.report import BenchError
 from bench.shapes import Shape
 from bench.vocabulary import vocabulary
+from wire.gguf_names import stored_rows
 
 _TYPES = {
     "f16": (GGMLQuantizationType.F16, LlamaFileType.MOSTLY_F16),
@@ -75,19 +76,10 @@ def _kind(sizes: tuple[int, ...], stored: str) -> GGMLQuantizationType:
 
 
 def _llama_order(values: NDArray[np.float32], name: str, shape: Shape) -> NDArray[np.float32]:
-    """Reorder the rows of Llama's queries and keys.
-
-    Hugging Face turns number i of a head together with number i + head_dim / 2, GGUF's
-    architecture "llama" with number i + 1; the converter therefore interleaves the two halves.
-    """
-    if name.endswith("q_proj.weight"):
-        heads = shape.config["num_attention_heads"]
-    elif name.endswith("k_proj.weight"):
-        heads = shape.config["num_key_value_heads"]
-    else:
-        return values
-    halves = values.reshape(heads, 2, -1, values.shape[1])  # (heads, 2, head_dim / 2, in)
-    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(values.shape)
+    """Reorder the rows of Llama's queries and keys, as `wire.gguf_names` tells."""
+    head_dim = shape.config["hidden_size"] // shape.config["num_attention_heads"]
+    order = stored_rows(name, "llama", len(values), shape.config.get("head_dim", head_dim))
+    return values if order is None else values[order]
 
 
 def _add_keys(writer: GGUFWriter, shape: Shape, file_type: LlamaFileType) -> None:

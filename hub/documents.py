@@ -43,6 +43,7 @@ def _job_summary(job: JobRun, found: Summary) -> JobSummary:
         adapter_round=found.adapter_round or None,
         created_ts=job.spec.created_ts,
         reason=found.reason or found.rounds[-1].reason or None,
+        base_digest=job.base.digest,
     )
 
 

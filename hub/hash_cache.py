@@ -38,7 +38,7 @@ class HashCache:
         known = self._known.get(str(real))
         if known and (known.size_bytes, known.mtime_ns) == (before.st_size, before.st_mtime_ns):
             return known.sha256
-        digest = _hash(real)
+        digest = hash_file(real)
         with self._lock:
             # Size and time from before the reading: a file that changed meanwhile is read again.
             self._known[str(real)] = _Known(before.st_size, before.st_mtime_ns, digest)
@@ -65,7 +65,8 @@ def _load(file: Path) -> dict[str, _Known]:
     return {}
 
 
-def _hash(path: Path) -> str:
+def hash_file(path: Path) -> str:
+    """Return a file's sha256, hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):

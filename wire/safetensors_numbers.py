@@ -32,5 +32,7 @@ def read_numbers(path: Path, stored: StoredTensor) -> NDArray[Any]:
         raise MalformedError(f"{path.name} was cut off.")
     values: NDArray[Any] = np.frombuffer(data, dtype=_KINDS[stored.dtype])
     if stored.dtype == "BF16":
-        values = (values.astype("<u4") << 16).view("<f4")
+        bits = values.astype("<u4")
+        bits <<= 16  # in place: an embedding takes half a gigabyte
+        values = bits.view("<f4")
     return values.reshape(stored.shape)

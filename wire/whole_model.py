@@ -21,8 +21,8 @@ from wire.safetensors_writer import write_safetensors
 Array = NDArray[np.float32]
 Shape = tuple[int, ...]
 
-#: What of a base's folder goes along: tokenizer, chat template, generation settings.
-_COPIED = (".jinja", ".json", ".model", ".txt")
+#: What of a base's folder goes along: configuration, tokenizer, chat template, generation settings.
+BESIDE_WEIGHTS = (".jinja", ".json", ".model", ".txt")
 _INDEX = "model.safetensors.index.json"
 _CONFIG = "config.json"
 
@@ -96,7 +96,7 @@ def write_whole(
 
     folder.mkdir(parents=True, exist_ok=True)
     for path in sorted(base.iterdir()):
-        if path.suffix in _COPIED and path.name not in (_CONFIG, _INDEX) and path.is_file():
+        if path.suffix in BESIDE_WEIGHTS and path.name not in (_CONFIG, _INDEX) and path.is_file():
             shutil.copyfile(path, folder / path.name)
     entries = {name: ("F32", shape) for name, shape in shapes.items()}
     write_safetensors(folder / "model.safetensors", entries, sums(), {"format": "pt"})

@@ -13,11 +13,12 @@ from typing import Any
 from edge_agent.errors import ModelError
 from edge_agent.training.tokenizer_contract import AddedToken, Description
 from edge_agent.training.tokenizer_json import MAX_BYTES, compact
-from edge_agent.training.tokenizer_rules import RULES, Rules, bytes_document
+from edge_agent.training.tokenizer_rules import bytes_document
 from wire.errors import WireError
 from wire.model_file import read_json_object
+from wire.split_rules import RULES, Rules
+from wire.tokenizer_files import chat_template, content_of, named_tokens, settings_of
 
-_MAX_TEMPLATE_BYTES = 1024 * 1024
 _FLAGS = ("special", "lstrip", "rstrip", "single_word", "normalized")
 
 #: Classes whose rules are known here, for folders that have vocabulary and merges only.
@@ -34,8 +35,8 @@ def describe_folder(folder: Path) -> Description:
     Raises:
         ModelError: a file is missing or can't be used.
     """
-    settings = _settings(folder)
-    added, names = _added(folder, settings), _names(settings)
+    settings = _read_settings(folder)
+    names = named_tokens(settings)
     config = _read(folder / "config.json") | _read(folder / "generation_config.json")
     adds_bos = None
     if (folder / "tokenizer.json").is_file():
@@ -49,7 +50,7 @@ def describe_folder(folder: Path) -> Description:
     return Description(
         document=document,
         names=names,
-        added=tuple(added),
+        added=tuple(_added(folder, settings)),
         template=_template(folder, settings),
         splits_special=settings.get("split_special_tokens") is True,
         adds_bos=adds_bos,
@@ -108,37 +109,29 @@ def _read(path: Path) -> dict[str, Any]:
         raise ModelError(str(error)) from error
 
 
-def _settings(folder: Path) -> dict[str, Any]:
-    """Return ``tokenizer_config.json``, in older folders with ``special_tokens_map.json``."""
-    settings = _read(folder / "tokenizer_config.json")
-    if "added_tokens_decoder" in settings:
-        return settings
-    return settings | _read(folder / "special_tokens_map.json")
+def _read_settings(folder: Path) -> dict[str, Any]:
+    try:
+        return settings_of(folder)
+    except WireError as error:
+        raise ModelError(str(error)) from error
 
 
-def _names(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return the special tokens that have a name, such as ``eos_token``, by it."""
-    extra = settings.get("extra_special_tokens")
-    named = {name: _content(value) for name, value in settings.items() if name.endswith("_token")}
-    if isinstance(extra, dict):
-        named |= {name: _content(value) for name, value in extra.items()}
-    return {name: content for name, content in named.items() if content is not None}
-
-
-def _content(value: Any) -> str | None:
-    content = value.get("content") if isinstance(value, dict) else value
-    return content if isinstance(content, str) else None
+def _template(folder: Path, settings: Mapping[str, Any]) -> str | None:
+    try:
+        return chat_template(folder, settings)
+    except WireError as error:
+        raise ModelError(str(error)) from error
 
 
 def _added(folder: Path, settings: Mapping[str, Any]) -> Iterator[AddedToken]:
     """Yield the tokens that are found in text before anything else, in the order of their ids."""
-    names = list(_names(settings).values())
+    names = list(named_tokens(settings).values())
     extra = (settings.get("extra_special_tokens"), settings.get("additional_special_tokens"))
     names += [
         content
         for listed in extra
         for value in (listed if isinstance(listed, list) else ())
-        if (content := _content(value)) is not None
+        if (content := content_of(value)) is not None
     ]
     listed = settings.get("added_tokens_decoder")
     if isinstance(listed, dict):
@@ -153,7 +146,7 @@ def _added(folder: Path, settings: Mapping[str, Any]) -> Iterator[AddedToken]:
 
 def _by_id(listed: Mapping[str, Any]) -> Iterator[AddedToken]:
     for key in sorted(listed, key=_number):
-        if (content := _content(listed[key])) is not None:
+        if (content := content_of(listed[key])) is not None:
             flags = {name: listed[key].get(name) is True for name in _FLAGS}
             yield AddedToken(content, **flags)
 
@@ -170,40 +163,3 @@ def _first(value: Any) -> int | None:
     if isinstance(value, list) and value:
         value = value[0]
     return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _template(folder: Path, settings: Mapping[str, Any]) -> str | None:
-    """Return the chat template: a file of its own goes before the configuration's.
-
-    Raises:
-        ModelError: there are several, and none is called ``default``.
-    """
-    main = folder / "chat_template.jinja"
-    files = {"default": main} if main.is_file() else {}
-    for file in sorted((folder / "additional_chat_templates").glob("*.jinja")):
-        files[file.stem] = file
-    if files:
-        templates: Any = {name: _text(file) for name, file in files.items()}
-    else:
-        templates = settings.get("chat_template")
-    if isinstance(templates, list):
-        templates = {
-            str(one.get("name")): one.get("template") for one in templates if isinstance(one, dict)
-        }
-    if isinstance(templates, dict):
-        if "default" not in templates:
-            raise ModelError(
-                f"{folder} has the chat templates {', '.join(sorted(templates))} and none called "
-                "default. Save the one that is meant as chat_template.jinja."
-            )
-        templates = templates["default"]
-    return templates if isinstance(templates, str) and templates else None
-
-
-def _text(path: Path) -> str:
-    try:
-        if path.stat().st_size > _MAX_TEMPLATE_BYTES:
-            raise ModelError(f"{path} is larger than {_MAX_TEMPLATE_BYTES} bytes.")
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path} can't be read ({type(error).__name__}).") from error

@@ -4,16 +4,17 @@ Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#tokenizer. Two k
 here: ``gpt2`` (byte-level, with merges) and ``llama`` (SentencePiece, with scores).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edge_agent.errors import ModelError
 from edge_agent.training.tokenizer_contract import Description
-from edge_agent.training.tokenizer_rules import RULES, Rules, bytes_document, pieces_document
+from edge_agent.training.tokenizer_rules import bytes_document, pieces_document
 from wire.errors import MalformedError
 from wire.gguf_header import read_header
+from wire.split_rules import RULES, Rules, merges_of
 
 _KEY = "tokenizer.ggml."
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED = 1, 2, 3, 4, 5
@@ -98,24 +99,6 @@ def _document(path: Path) -> bytes:
         _added(tokens, types, rstrip=metadata.get("general.architecture") == "phi3"),
         space_first=metadata.get(_KEY + "add_space_prefix", True) is True,
     )
-
-
-def merges_of(tokens: Sequence[str]) -> Iterator[str]:
-    """Yield every two tokens that make a third, in the order of the third.
-
-    SentencePiece joins the neighbours whose union scores best. As merges by rank that is every way
-    to cut each token in two; Hugging Face's converters do the same.
-
-    Args:
-        tokens: the best first.
-    """
-    whole = set(tokens)
-    for token in tokens:
-        for cut in range(len(token) - 1, 0, -1):
-            left, right = token[:cut], token[cut:]
-            # A merge is written with a space between, so there can be none inside.
-            if left in whole and right in whole and " " not in token:
-                yield f"{left} {right}"
 
 
 def _added(

@@ -35,6 +35,7 @@ class JobSummary(_Document, frozen=True, kw_only=True):
     adapter_round: int | None = None  # the newest published adapter's; None before the first
     created_ts: float = 0.0  # Unix time, seconds
     reason: str | None = None  # why it failed or was cancelled
+    base_digest: str = ""  # of the base model's manifest, as /v1/models takes it
 
 
 class Member(_Document, frozen=True, kw_only=True):

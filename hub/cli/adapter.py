@@ -9,6 +9,7 @@ import typer
 from hub.cli.options import DEFAULT_HUB, AsJson, HubUrl
 from hub.cli.output import loss, print_json, print_line, print_table
 from hub.errors import ConfigError
+from hub.export.base_type import BaseType
 
 app = typer.Typer(no_args_is_help=True, help="See and fetch what jobs have trained.")
 
@@ -18,6 +19,8 @@ class Format(StrEnum):
 
     PEFT = "peft"
     MODEL = "model"
+    GGUF = "gguf"
+    MERGED = "merged"
 
 
 @app.command("list", epilog="Example: lorikeet-hub adapter list")
@@ -48,40 +51,69 @@ def list_(hub: HubUrl = DEFAULT_HUB, as_json: AsJson = False) -> None:
 
 
 @app.command(
-    epilog="Example: lorikeet-hub adapter export clinic-notes --out adapter, then "
-    "peft.PeftModel.from_pretrained(model, 'adapter')"
+    epilog="Example: lorikeet-hub adapter export clinic-notes --format gguf --base-type q8_0 "
+    "--out notes, then llama-cli -m notes/base-q8_0.gguf --lora notes/adapter.gguf"
 )
-def export(
+def export(  # noqa: PLR0917  (options)
     job: Annotated[str, typer.Argument(help="The job's name.", show_default=False)],
     out: Annotated[Path, typer.Option(help="A folder that isn't there yet.", show_default=False)],
     format_: Annotated[
         Format | None,
         typer.Option("--format", help="As what. Default: what the job has trained."),
     ] = None,
+    base_type: Annotated[
+        BaseType, typer.Option(help="With gguf: how the base's matrices are stored.")
+    ] = BaseType.F16,
+    adapter_only: Annotated[
+        bool, typer.Option("--adapter-only", help="With gguf: leave the base out.")
+    ] = False,
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            help="With gguf and merged: the base's folder on this machine.",
+            show_default="fetched from the hub",
+        ),
+    ] = None,
     hub: HubUrl = DEFAULT_HUB,
     as_json: AsJson = False,
 ) -> None:
-    """Write a job's newest adapter as a folder that PEFT loads, or a whole model."""
+    """Write a job's newest adapter: as it was trained, for llama.cpp, or merged into its base."""
     from hub.cli.client import HubClient
-    from hub.cli.unpack import unpack
 
     if out.exists():
         message = f"--out is {out}; it exists. Name a folder that isn't there yet."
         raise ConfigError("--out", str(out), "a folder that isn't there yet", message=message)
     with HubClient(hub) as client:
-        found = _format(next((one.method for one in client.jobs() if one.job == job), ""))
-        if format_ is not None and format_ != found:
-            message = f"--format is {format_.value}; job {job} has trained a {found.value}."
-            raise ConfigError("--format", format_.value, found.value, message=message)
-        files = unpack(lambda target: client.adapter(job, target), out)
+        if format_ is Format.GGUF or format_ is Format.MERGED:
+            from hub.cli.export import export_gguf, export_merged
+
+            stored = None if adapter_only else base_type
+            made = (
+                export_gguf(client, job, out, stored, base)
+                if format_ is Format.GGUF
+                else export_merged(client, job, out, base)
+            )
+            files, notes = made.files, made.notes
+            told = {"base": made.base_sha256, "sha256": made.sha256, "notes": notes}
+        else:
+            from hub.cli.unpack import unpack
+
+            trained = _trained(next((one.method for one in client.jobs() if one.job == job), ""))
+            if format_ is not None and format_ is not trained:
+                message = f"--format is {format_.value}; job {job} has trained a {trained.value}."
+                raise ConfigError("--format", format_.value, trained.value, message=message)
+            format_ = trained
+            files, notes, told = unpack(lambda target: client.adapter(job, target), out), [], {}
     if as_json:
-        print_json({"job": job, "format": found.value, "out": str(out), "files": files})
-    else:
-        print_line(f"{out}: {', '.join(files)}")
+        print_json({"job": job, "format": format_.value, "out": str(out), "files": files, **told})
+        return
+    print_line(f"{out}: {', '.join(files)}")
+    for note in notes:
+        print_line(f"Note: {note}")
 
 
-def _format(method: str) -> Format:
-    """Return as what a job's method is exported."""
+def _trained(method: str) -> Format:
+    """Return as what a job's method is exported, where nothing else is asked for."""
     from hub.jobs import WHOLE_METHODS
 
     return Format.MODEL if method in WHOLE_METHODS else Format.PEFT

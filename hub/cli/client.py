@@ -1,5 +1,7 @@
 """The hub's API, as the command line uses it: typed answers, errors in the hub's own words."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -99,25 +101,36 @@ class HubClient:
 
     def adapter(self, name: str, target: Path) -> None:
         """Write the zip of a job's newest adapter into a file."""
-        url = f"{self._url}/v1/jobs/{_name(name, 'job')}/adapter"
+        self._download(f"/v1/jobs/{_name(name, 'job')}/adapter", target)
+
+    def model_manifest(self, digest: str) -> bytes:
+        """Return the list of a base model's files; its sha256 is the digest."""
+        with self._stream("GET", f"/v1/models/{digest}") as answer:
+            return _read(answer)
+
+    def blob(self, sha256: str, target: Path) -> None:
+        """Write one file of a base model into a file."""
+        self._download(f"/v1/blobs/{sha256}", target)
+
+    def _download(self, path: str, target: Path) -> None:
+        with self._stream("GET", path) as answer, target.open("wb") as file:
+            for piece in answer.iter_bytes():
+                file.write(piece)
+
+    @contextmanager
+    def _stream(self, method: str, path: str, **options: Any) -> Iterator[httpx.Response]:
+        """Send a request; the answer is a good one."""
         try:
-            with self._http.stream("GET", url) as answer:
+            with self._http.stream(method, self._url + path, **options) as answer:
                 if not answer.is_success:
                     raise _failure(answer.status_code, _read(answer))
-                with target.open("wb") as file:
-                    for piece in answer.iter_bytes():
-                        file.write(piece)
+                yield answer
         except httpx.HTTPError as error:
             raise self._away(error) from error
 
     def _ask(self, kind: type[T], method: str, path: str, **options: Any) -> T:
-        try:
-            with self._http.stream(method, self._url + path, **options) as answer:
-                body = _read(answer)
-        except httpx.HTTPError as error:
-            raise self._away(error) from error
-        if not answer.is_success:
-            raise _failure(answer.status_code, body)
+        with self._stream(method, path, **options) as answer:
+            body = _read(answer)
         try:
             return msgspec.json.decode(body, type=kind)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:

@@ -7,7 +7,11 @@ import msgspec
 import pytest
 
 from hub.cli.client import HubClient
+from hub.cli.export import export_gguf
 from hub.errors import ConflictError
+from hub.export.base_type import BaseType
+from hub.hash_cache import HashCache
+from hub.models import load_model
 from tests.system.honest_fleet import Fleet
 from tests.system.hub_process import HubProcess, poll
 from tests.system.small_base import job_text
@@ -37,9 +41,12 @@ def test_three_roles_run_two_rounds_and_leave_an_adapter(
 
     with HubClient(hub.url) as client:
         client.adapter("j", tmp_path / "adapter.zip")
+        made = export_gguf(client, "j", tmp_path / "gguf", BaseType.F16, None)
     names = zipfile.ZipFile(tmp_path / "adapter.zip").namelist()
     assert sum(name.endswith("adapter_config.json") for name in names) == 2  # LoRA and prompt
     assert sum(name.endswith("adapter_model.safetensors") for name in names) == 2
+    assert set(made.files) == {"adapter.gguf", "base-f16.gguf", "prompt.safetensors"}
+    assert made.base_sha256 == load_model(str(base), HashCache()).digest
     assert hub.stop() == 0
 
 

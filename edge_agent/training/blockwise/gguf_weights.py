@@ -6,11 +6,11 @@ from typing import Any, Self
 import torch
 
 from edge_agent.errors import ModelError
-from edge_agent.training.blockwise.gguf_names import added, hugging_face_name, moved_rows
 from edge_agent.training.blockwise.mapped import MappedFile
 from edge_agent.training.blockwise.mapped_weights import MappedWeights, StoredMatrix
 from wire.errors import WireError
 from wire.gguf_header import GgufTensor, read_header
+from wire.gguf_names import added, hugging_face_name, moved_rows
 
 
 class GgufWeights(MappedWeights):
@@ -55,7 +55,7 @@ def _stored(
         shape=header.shape,
         start=header.start,
         size_bytes=header.size_bytes,
-        order=order,
+        order=None if order is None else torch.from_numpy(order),
         period=1 if order is None else head_dim,
         less=added(name, family),
     )

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from edge_agent.errors import ModelError
+from wire.rope_parameters import rope_parameters
 
 
 class Rope:
@@ -23,7 +24,7 @@ class Rope:
 
     def __init__(self, config: Mapping[str, Any], head_dim: int) -> None:
         self._config = config
-        self._parameters = _parameters(config)
+        self._parameters = rope_parameters(config)
         share = float(self._parameters.get("partial_rotary_factor", 1.0))
         self._dim = int(head_dim * share)
         self._cached: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -86,17 +87,6 @@ class Rope:
         if scale is None:
             scale = 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(original))
         return plain / stretch, float(scale)
-
-
-def _parameters(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters in today's form: older files have ``rope_theta``, ``rope_scaling``."""
-    found = dict(config.get("rope_scaling") or {}) | dict(config.get("rope_parameters") or {})
-    kind = found.get("rope_type") or found.get("type") or "default"
-    found["rope_type"] = {"su": "longrope"}.get(str(kind), str(kind))
-    default = 1e6 if config["model_type"] in ("mixtral",) else 1e4
-    found.setdefault("rope_theta", config.get("rope_theta", default))
-    found.setdefault("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
-    return found
 
 
 def _llama3(plain: torch.Tensor, parameters: Mapping[str, Any], original: int) -> torch.Tensor:

@@ -7,7 +7,8 @@ from tokenizers import Tokenizer as Engine
 from tokenizers import pre_tokenizers
 from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
-from edge_agent.training.tokenizer_rules import RULES, bytes_document, pieces_document
+from edge_agent.training.tokenizer_rules import bytes_document, pieces_document
+from wire.split_rules import RULES
 
 ALPHABET = {letter: n for n, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
 TEXT = "It's 1234567 o'clock, isn'T it?\n\n  Oui! a=b+c `d`  ÉÀ é\u0301 HTTPServer日本"

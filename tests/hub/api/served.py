@@ -63,6 +63,7 @@ class MemoryHub:
             round=0,
             rounds=file.rounds,
             base_loss=2.5,
+            base_digest=hashlib.sha256(self.manifest).hexdigest(),
         )
         self.jobs[file.job] = JobDetail(summary=summary, file=text)
         return summary

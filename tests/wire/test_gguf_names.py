@@ -1,6 +1,8 @@
+import gguf
 import pytest
 
-from edge_agent.training.blockwise.gguf_names import added, hugging_face_name, moved_rows
+from wire.gguf_names import added, gguf_name, hugging_face_name, moved_rows, stored_rows
+from wire.shape import target_modules
 
 
 @pytest.mark.parametrize(
@@ -24,6 +26,26 @@ def test_names_are_those_of_the_converters_map(
     family: str, name: str, expected: str | None
 ) -> None:
     assert hugging_face_name(name, family) == expected
+    if expected is not None:
+        assert gguf_name(expected, family) == name
+
+
+@pytest.mark.parametrize("family", ["gemma2", "llama", "mistral", "phi3", "qwen2", "qwen3"])
+def test_every_linear_layer_has_a_name_that_leads_back(family: str) -> None:
+    """Names: those of the `gguf` package's own map."""
+    config = {"model_type": family, "num_hidden_layers": 2, "hidden_size": 8, "vocab_size": 9,
+              "intermediate_size": 12, "num_attention_heads": 2}  # fmt: skip
+    arch = {"mistral": "llama"}.get(family, family)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[arch.upper()], 2)
+    for target in target_modules(config):
+        stored = gguf_name(f"{target}.weight", family)
+        assert stored == names.get_name(f"{target}.weight", try_suffixes=(".weight",))
+        assert hugging_face_name(stored, family) == f"{target}.weight"
+
+
+def test_what_no_file_has_has_no_name() -> None:
+    assert gguf_name("model.layers.0.self_attn.rotary_emb.inv_freq", "llama") is None
+    assert gguf_name("model.layers.0.mlp.experts.0.up_proj.weight", "llama") is None
 
 
 def test_a_row_is_found_where_the_converter_put_it() -> None:
@@ -32,6 +54,9 @@ def test_a_row_is_found_where_the_converter_put_it() -> None:
     order = moved_rows("model.layers.0.self_attn.k_proj.weight", "llama", 12, 6)
     assert order is not None
     assert [stored[place] for place in order] == list(range(12))
+    back = stored_rows("model.layers.0.self_attn.k_proj.weight", "llama", 12, 6)
+    assert back is not None
+    assert back.tolist() == stored
 
 
 @pytest.mark.parametrize(
