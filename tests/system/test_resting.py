@@ -165,7 +165,7 @@ def test_a_hot_device_s_task_rests_and_goes_on_once_it_is_cool(
     result = tap.await_message(Result, "ward")
     assert result.train is not None
     assert result.train.steps == STEPS
-    assert min(steps(tap, after=told)) > paused.task.step - 1
+    assert min(steps(tap, after=told), default=STEPS) > paused.task.step - 1
     assert agent.worker().pid == worker.pid
     assert not (agent.state / "training.safetensors").exists()
 
@@ -192,7 +192,8 @@ def test_a_reboot_in_the_middle_of_a_rest_loses_no_step(
     job = end(hub, "power")
     assert job.summary.phase == "done", (job.summary, hub.log[-3000:], agent.log)
     assert hub.accepted("power") == [(1, "ward")]
-    assert min(steps(tap, after=told)) >= paused.task.step
+    # On a busy machine few steps may be left, of which nothing is told any more.
+    assert min(steps(tap, after=told), default=STEPS) >= paused.task.step
     result = tap.await_message(Result, "ward")
     assert result.train is not None
     assert result.train.steps == STEPS
