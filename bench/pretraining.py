@@ -1,11 +1,11 @@
 """Pre-training over four devices with DiLoCo, against one process that does four times the batch.
 
-Both start from the same drawn weights, take as many optimiser steps and see as many tokens, of
-the text of institutes and schools: every token is learnt, none is seen twice. DiLoCo's devices
-take `_STEPS` steps between two rounds; what they exchange is what is packed. The other way would
-exchange gradients in every step: an all-reduce sends each device's float32 gradient once up and
-its mean once down, at least. Nothing is sent in our run of it, as a batch of four times the size
-has just that mean gradient.
+Both start from the same drawn weights, take as many optimiser steps and see as many tokens, of the
+text of institutes and schools: every token is learnt, and there are more than are drawn, so that
+few come again. DiLoCo's devices take `_STEPS` steps between two rounds; what they exchange is what
+is packed. The other way would exchange gradients in every step: an all-reduce sends each device's
+float32 gradient once up and its mean once down, at least. Nothing is sent in our run of it, as a
+batch of four times the size has just that mean gradient.
 """
 
 import json
@@ -32,8 +32,8 @@ _STEPS = 50  # H
 _ROUNDS, _QUICK_ROUNDS = 10, 2
 _BATCH, _SEQ_LEN = 8, 64
 #: What DiLoCo's devices send in, and the hub. At the 1.3 bits of ``auto`` the loss was 0.2 nats
-#: higher after three rounds and hardly fell from then on; at 8 bits it was that of ``raw``
-#: [measured].
+#: higher after three rounds and at 8 bits that of ``raw`` [measured on less text, whose rows came
+#: again; not yet on this].
 _CODEC = "int8"
 _VOCABULARY = 1024
 _LR = 3e-3
