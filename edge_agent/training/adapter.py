@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from edge_agent.loss import Loss
 from edge_agent.training.adapter_check import check
-from edge_agent.training.contract import Loss, Trained
+from edge_agent.training.contract import Trained
 from edge_agent.training.loss import backward_loss, evaluate_loss
 from edge_agent.training.lowrank import (
     REST,

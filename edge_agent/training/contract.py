@@ -2,25 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edge_agent.loss import Loss
 from edge_agent.training.start import Start
 from edge_agent.training.tokens import Encoder
 from wire.trained_factors import Rest, Trains
 
 #: What may be evaluated: the base alone; with factors and soft prompt; with the factors only.
 VARIANTS = ("base", "adapter", "without_prompt")
-
-
-class Loss(NamedTuple):
-    """A sum over positions, so that pieces and batches may be added up."""
-
-    total: float
-    tokens: int
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,11 @@ import math
 from collections.abc import Callable, Sequence
 
 from edge_agent.errors import AdapterError
-from edge_agent.training.contract import VARIANTS, Loss, Placed
+from edge_agent.loss import Loss
+from edge_agent.training.batches import padded
+from edge_agent.training.contract import VARIANTS, Placed
 from edge_agent.training.share import ALONE, Share, share_of
-from edge_agent.training.tokens import Row, padded, row_lengths
+from edge_agent.training.tokens import Row, row_lengths
 from wire.messages import Evaluation
 
 #: Enough for a mean that can be compared; more would only take time from training.

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from edge_agent.training.contract import Loss
+from edge_agent.loss import Loss
 from edge_agent.training.fgm import perturbation
-from edge_agent.training.tokens import IGNORED
+from wire.labels import IGNORED
 
 #: Positions times vocabulary of one piece; 4 MiB in float32. The planner counts on it.
 PIECE_LOGITS = 2**20

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from edge_agent.errors import AdapterError, AgentError
+from edge_agent.loss import Loss
 from edge_agent.training.bases import open_base
-from edge_agent.training.contract import Base, Loss, Placed, Trained
+from edge_agent.training.contract import Base, Placed, Trained
 from edge_agent.training.start import FreshStart, Start
 from wire.errors import WireError
 from wire.whole_model import write_whole

@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from edge_agent.training.tokens import IGNORED
+from wire.labels import IGNORED
 
 
 class Share(Protocol):

@@ -1,4 +1,4 @@
-"""Text to rows of token ids, and rows to seeded batches.
+"""Text to rows of token ids, and rows in a seeded order.
 
 Text without a prompt is joined and cut into full rows, with the end-of-text token between pieces,
 so that no step is spent on padding. An example with a prompt has a row of its own; its loss is
@@ -10,14 +10,11 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
-
 from edge_agent.errors import DataError
 from edge_agent.training.data import Example
 from edge_agent.training.tokenizer import Tokenizer
+from wire.labels import IGNORED
 
-#: The label of a position on which no loss is taken (PyTorch's cross entropy skips it).
-IGNORED = -100
 #: How many lengths there are of batches, at most.
 _LENGTHS = 4
 #: Share of padding up to which all batches have one length.
@@ -107,23 +104,19 @@ class Encoder:
         return asked, response + (self._tokenizer.eos_token or "")
 
 
-def batches(
-    rows: Sequence[Row], batch: int, steps: int, seed: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def drawn_rows(rows: Sequence[Row], batch: int, steps: int, seed: int) -> Iterator[list[Row]]:
     """Yield one batch a step: every row once before any comes again, in an order the seed fixes.
 
     Yields:
-        ids and labels, (rows, tokens) int64, as `padded` makes them; ``batch`` is lowered to the
-        number of rows.
+        ``batch`` rows; all of them where there are fewer.
     """
-    lengths = row_lengths(rows)
     rng = random.Random(seed)  # noqa: S311 - an order, not a secret
     size = min(batch, len(rows))
     waiting: list[Row] = []
     for _ in range(steps):
         while len(waiting) < size:
             waiting += rng.sample(rows, len(rows))
-        yield padded(waiting[:size], lengths)
+        yield waiting[:size]
         del waiting[:size]
 
 
@@ -139,23 +132,3 @@ def row_lengths(rows: Sequence[Row]) -> list[int]:
     if sum(sizes) >= (1 - _MOST_FILLED) * longest * len(sizes):
         return [longest]
     return [-(-longest * part // _LENGTHS) for part in range(1, _LENGTHS + 1)]
-
-
-def padded(rows: Sequence[Row], lengths: Sequence[int] = ()) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return rows as ids and labels, (rows, tokens) int64, as long as the longest.
-
-    Padding stands on the right and has no label, so that under causal attention it changes no
-    other position and no mask is needed; its id is 0, which every vocabulary has.
-
-    Args:
-        rows: at least one.
-        lengths: rising; the first that is enough is taken.
-    """
-    longest = max(len(row.ids) for row in rows)
-    longest = next((length for length in lengths if length >= longest), longest)
-    ids = torch.zeros(len(rows), longest, dtype=torch.int64)
-    labels = torch.full((len(rows), longest), IGNORED, dtype=torch.int64)
-    for index, row in enumerate(rows):
-        ids[index, : len(row.ids)] = torch.tensor(row.ids, dtype=torch.int64)
-        labels[index, : len(row.labels)] = torch.tensor(row.labels, dtype=torch.int64)
-    return ids, labels

@@ -8,9 +8,11 @@ from itertools import islice
 import torch
 
 from edge_agent.errors import DataError
+from edge_agent.loss import Loss
 from edge_agent.planning.counts import rows_at_a_time
+from edge_agent.training.batches import batches
 from edge_agent.training.checkpoint import Checkpoint, Done
-from edge_agent.training.contract import Loss, Placed
+from edge_agent.training.contract import Placed
 from edge_agent.training.control import Control
 from edge_agent.training.errors import DivergedError, PausedError
 from edge_agent.training.heap import trim_heap
@@ -18,7 +20,8 @@ from edge_agent.training.optimizers import Optimizer, optimizer_for
 from edge_agent.training.proximal import Proximal
 from edge_agent.training.schedule import factor_of, warmup_of
 from edge_agent.training.share import ALONE, Share, share_of
-from edge_agent.training.tokens import IGNORED, Row, batches
+from edge_agent.training.tokens import Row
+from wire.labels import IGNORED
 from wire.messages import LocalWork, TrainMetrics
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edge_agent.errors import AdapterError
-from edge_agent.training.contract import Loss
+from edge_agent.loss import Loss
 from edge_agent.training.loss import backward_loss, evaluate_loss
 from edge_agent.training.start import Start
 

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from edge_agent.errors import AdapterError
+from edge_agent.loss import Loss
 from edge_agent.training.accelerator import arithmetic_device
 from edge_agent.training.adapter_check import check
 from edge_agent.training.blockwise.architecture import Architecture, DecoderBlock
@@ -25,7 +26,7 @@ from edge_agent.training.blockwise.linear import (
 )
 from edge_agent.training.blockwise.open import open_weights
 from edge_agent.training.blockwise.passes import Passes
-from edge_agent.training.contract import Loss, Trained
+from edge_agent.training.contract import Trained
 from edge_agent.training.start import CORE, PROMPT, Start, core_start, leading, trailing
 from edge_agent.training.tokens import Encoder
 from wire.shape import FAMILIES

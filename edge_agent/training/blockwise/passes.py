@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import torch
 
+from edge_agent.loss import Loss
 from edge_agent.training.blockwise.architecture import DecoderBlock, Ends, LossHead
 from edge_agent.training.blockwise.operations import begin_backward
-from edge_agent.training.contract import Loss
 from edge_agent.training.fgm import perturbation
-from edge_agent.training.tokens import IGNORED
+from wire.labels import IGNORED
 
 
 class _Aim(NamedTuple):

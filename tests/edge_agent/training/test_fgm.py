@@ -10,7 +10,7 @@ from edge_agent.training.bases import open_base
 from edge_agent.training.contract import Trained
 from edge_agent.training.fgm import perturbation
 from edge_agent.training.start import PROMPT
-from edge_agent.training.tokens import IGNORED
+from wire.labels import IGNORED
 
 from .blockwise.families import save_model
 from .blockwise.test_passes import Filled, batch, relative

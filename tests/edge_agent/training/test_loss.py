@@ -6,7 +6,7 @@ import torch
 from edge_agent.training import loss as module
 from edge_agent.training.base import load_base
 from edge_agent.training.loss import backward_loss, evaluate_loss
-from edge_agent.training.tokens import IGNORED
+from wire.labels import IGNORED
 
 IDS = torch.tensor([[5, 250, 7, 99, 41], [100, 3, 3, 8, 0]])
 LABELS = torch.tensor([[IGNORED, IGNORED, 7, 99, 41], [100, 3, 3, IGNORED, IGNORED]])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from edge_agent.training.share import ALONE, Alone, share_of
-from edge_agent.training.tokens import IGNORED
+from wire.labels import IGNORED
 
 IDS = torch.tensor([[1, 1], [2, 2], [3, 3]])
 

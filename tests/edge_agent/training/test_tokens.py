@@ -7,9 +7,11 @@ import pytest
 from tokenizers import Tokenizer as Engine
 
 from edge_agent.errors import DataError
+from edge_agent.training.batches import batches, padded
 from edge_agent.training.data import Example
 from edge_agent.training.tokenizer import load_tokenizer
-from edge_agent.training.tokens import IGNORED, Encoder, Row, batches, padded, row_lengths
+from edge_agent.training.tokens import Encoder, Row, row_lengths
+from wire.labels import IGNORED
 
 EOS = 258
 TEMPLATE = (

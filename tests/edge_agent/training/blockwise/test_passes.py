@@ -8,7 +8,7 @@ import torch
 from edge_agent.training.blockwise.base import BlockwiseBase
 from edge_agent.training.contract import Trained
 from edge_agent.training.start import FreshStart
-from edge_agent.training.tokens import IGNORED
+from wire.labels import IGNORED
 
 from .families import SHAPES, save_model
 

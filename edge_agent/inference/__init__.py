@@ -1,0 +1,1 @@
+"""A model as the device serves it: an engine without torch, adapters that change under it."""
