@@ -13,9 +13,6 @@ from edge_agent.training.start import Start
 from edge_agent.training.tokens import Encoder
 from wire.trained_factors import Rest, Trains
 
-#: What may be evaluated: the base alone; with factors and soft prompt; with the factors only.
-VARIANTS = ("base", "adapter", "without_prompt")
-
 
 @dataclass(frozen=True)
 class Trained:
@@ -64,7 +61,7 @@ class Placed(Protocol):
             labels: (rows, tokens), `IGNORED` where no loss is taken. The first token is never
                 predicted, with a soft prompt or without, so that all variants are means over the
                 same tokens.
-            variant: of `VARIANTS`.
+            variant: of `edge_agent.training.measuring.VARIANTS`.
         """
 
     def backward_loss(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from edge_agent.training.cleaning import USUAL
 from edge_agent.training.data import Part, draw
-from edge_agent.training.evaluate import MAX_TOKENS
+from edge_agent.training.measuring import MAX_TOKENS
 from edge_agent.training.tokens import Encoder, Row
 from wire.messages import LocalWork
 from wire.work import Cleaning

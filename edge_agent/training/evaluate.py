@@ -6,26 +6,14 @@ from collections.abc import Callable, Sequence
 from edge_agent.errors import AdapterError
 from edge_agent.loss import Loss
 from edge_agent.training.batches import padded
-from edge_agent.training.contract import VARIANTS, Placed
+from edge_agent.training.contract import Placed
+from edge_agent.training.measuring import MAX_TOKENS, VARIANTS, capped
 from edge_agent.training.share import ALONE, Share, share_of
 from edge_agent.training.tokens import Row, row_lengths
 from wire.messages import Evaluation
 
-#: Enough for a mean that can be compared; more would only take time from training.
-MAX_TOKENS = 8_192
 #: Rows at a time: it changes no loss, only memory. The planner counts on it.
 MAX_ROWS = 4
-
-
-def capped(rows: Sequence[Row], tokens: int = MAX_TOKENS) -> list[Row]:
-    """Return the first rows, up to the one that completes so many predicted tokens."""
-    taken: list[Row] = []
-    for row in rows:
-        if tokens <= 0:
-            break
-        taken.append(row)
-        tokens -= row.targets
-    return taken
 
 
 def evaluate(

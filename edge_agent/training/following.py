@@ -2,12 +2,24 @@
 
 from pathlib import Path
 
-from edge_agent.errors import DifferenceError
+from edge_agent.errors import AdapterError, DifferenceError
 from edge_agent.protocol import Following, Work
 from wire.blobs import BlobStore
-from wire.errors import WireError
+from wire.errors import MalformedError, WireError
 from wire.frames import follow
 from wire.manifest import AdapterManifest
+
+
+def manifest_of(work: Work) -> AdapterManifest:
+    """Return the manifest of a task's adapter.
+
+    Raises:
+        AdapterError: it can't be read, or says something impossible.
+    """
+    try:
+        return AdapterManifest.decode(Path(work.manifest).read_bytes())
+    except (MalformedError, OSError) as error:
+        raise AdapterError(f"the adapter's manifest: {error}") from error
 
 
 def follow_all(work: Work, manifest: AdapterManifest) -> dict[str, Path]:

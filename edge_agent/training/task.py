@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.errors import AdapterError, AgentError, DataError
+from edge_agent.errors import AgentError, DataError
 from edge_agent.protocol import Event, Finished, Losses, Progress, Work
 from edge_agent.roles import catalogue
 from edge_agent.roles.contract import Role
@@ -23,10 +23,11 @@ from edge_agent.training.contract import Base, Placed, Trained
 from edge_agent.training.control import Control
 from edge_agent.training.drawn import all_rows, held_out_rows, training_rows
 from edge_agent.training.errors import PausedError
-from edge_agent.training.evaluate import MAX_TOKENS, evaluate
+from edge_agent.training.evaluate import evaluate
 from edge_agent.training.feedback import ErrorFeedback
-from edge_agent.training.following import follow_all
+from edge_agent.training.following import follow_all, manifest_of
 from edge_agent.training.heap import trim_heap
+from edge_agent.training.measuring import MAX_TOKENS
 from edge_agent.training.moved import MovedModel
 from edge_agent.training.optimizers import check_words
 from edge_agent.training.residuals import Facts
@@ -36,7 +37,6 @@ from edge_agent.training.tokens import Row
 from edge_agent.training.train import train
 from wire.codecs import by_name
 from wire.errors import MalformedError
-from wire.manifest import AdapterManifest
 from wire.messages import LocalWork, TrainMetrics
 from wire.tensors import PackedFile, pack
 from wire.trained_factors import RESTS, TRAINS
@@ -105,7 +105,7 @@ class Tasks:
                 work = msgspec.structs.replace(work, out=str(own))
             role = _role(work)
             self._report(Progress(task=work.task, stage="load"))
-            manifest = _manifest(work)
+            manifest = manifest_of(work)
             paths = follow_all(work, manifest)  # before the base is in memory
             base = self._warm_base(work)
             metrics = update = None
@@ -312,10 +312,3 @@ def _checkpoint(work: Work) -> Checkpoint | None:
     adapter = hashlib.sha256(Path(work.manifest).read_bytes()).hexdigest()
     what = msgspec.json.encode(work.work).decode()
     return Checkpoint(Path(work.checkpoint), work.task, work.role, str(work.rank), adapter, what)
-
-
-def _manifest(work: Work) -> AdapterManifest:
-    try:
-        return AdapterManifest.decode(Path(work.manifest).read_bytes())
-    except (MalformedError, OSError) as error:
-        raise AdapterError(f"the adapter's manifest: {error}") from error

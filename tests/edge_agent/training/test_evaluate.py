@@ -11,7 +11,8 @@ from edge_agent.training.base import load_base
 from edge_agent.training.batches import padded
 from edge_agent.training.contract import Trained
 from edge_agent.training.data import Example
-from edge_agent.training.evaluate import capped, evaluate
+from edge_agent.training.evaluate import evaluate
+from edge_agent.training.measuring import capped
 from edge_agent.training.start import PackedStart
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
