@@ -18,6 +18,7 @@ from wire.broker_profile import ProfileName
 from wire.broker_settings import BrokerSettings, Protocol
 from wire.broker_tls import check_files
 from wire.broker_url import ALLOWED, without_credentials
+from wire.derived import DERIVED, USUAL
 from wire.errors import BrokerSettingsError, MalformedError
 from wire.topics import check_name
 
@@ -160,6 +161,19 @@ class StorePart(_Part, frozen=True, kw_only=True):
         )
 
 
+class ModelsPart(_Part, frozen=True, kw_only=True):
+    """What the hub makes of jobs' bases for devices without torch, the preferred kind first."""
+
+    derived: list[str] = list(USUAL)
+
+    def __post_init__(self) -> None:
+        unknown = [kind for kind in self.derived if kind not in DERIVED]
+        if unknown or len(set(self.derived)) != len(self.derived):
+            raise ConfigError(
+                "models.derived", self.derived, f"a list, each once, of {', '.join(DERIVED)}"
+            )
+
+
 class HubFile(_Part, frozen=True, kw_only=True):
     """The hub's settings; every key has a default."""
 
@@ -167,6 +181,7 @@ class HubFile(_Part, frozen=True, kw_only=True):
     broker: BrokerPart = BrokerPart()
     http: HttpPart = HttpPart()
     store: StorePart = StorePart()
+    models: ModelsPart = ModelsPart()
     max_devices: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = MAX_DEVICES
 
     def __post_init__(self) -> None:

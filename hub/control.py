@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from hub.api.control import (
+    DerivedBase,
     DeviceDetail,
     DeviceSummary,
     HubStatus,
@@ -19,6 +20,7 @@ from hub.api.control import (
     JobEvent,
     JobSummary,
 )
+from hub.derived.bases import DerivedBases
 from hub.documents import device_detail, device_summary, job_detail, job_event, job_summary
 from hub.errors import ConflictError, HubError, NotFoundError
 from hub.hash_cache import HashCache
@@ -44,12 +46,16 @@ class LiveHub:
         coordinator: runs in another thread.
         store: for the record.
         hashes: of base models' files.
+        derived: what is made of them.
     """
 
-    def __init__(self, coordinator: Coordinator, store: Store, hashes: HashCache) -> None:
+    def __init__(
+        self, coordinator: Coordinator, store: Store, hashes: HashCache, derived: DerivedBases
+    ) -> None:
         self._coordinator = coordinator
         self._store = store
         self._hashes = hashes
+        self._derived = derived
 
     def status(self) -> HubStatus:
         """Return how the hub itself fares."""
@@ -62,11 +68,15 @@ class LiveHub:
         file = parse_job(text)
         seed = file.seed if file.seed is not None else secrets.randbelow(2**31)
         # On the caller's thread: hashing or making a large base takes a while.
-        base = load_model(self._base_of(file, seed), self._hashes)
+        base = self._loaded(self._base_of(file, seed))
         target_shapes(base.chosen_targets(file.lora.targets), file.lora.rank_pattern)
         check_whole(file, base)
         texts = check_own_text(file.hub)
         return self._coordinator.call(lambda: self._begin(text, file, base, seed, texts))
+
+    def _loaded(self, base: str) -> BaseModel:
+        found = load_model(base, self._hashes)
+        return msgspec.structs.replace(found, derived=self._derived.kinds)
 
     def _base_of(self, file: JobFile, seed: int) -> str:
         """Return where a job's base is; one from scratch is made first."""
@@ -104,7 +114,7 @@ class LiveHub:
             name, spec = row.job, msgspec.convert(row.spec, JobSpec)
             file = parse_job(spec.file)
             try:
-                base = load_model(spec.base, self._hashes)
+                base = self._loaded(spec.base)
             except HubError as error:
                 log.error("job %s can't go on, and isn't listed: %s", name, error)
                 continue
@@ -192,14 +202,30 @@ class LiveHub:
         for job in list(self._coordinator.jobs.values()):
             if job.base.digest == digest:
                 return job.base.manifest.encode()
+        made = self._derived.manifest(digest)
+        if made is not None:
+            return made
+        raise NotFoundError(f"no job uses a base model {digest[:12]!r}.")
+
+    def derived_base(self, digest: str, kind: str) -> DerivedBase:
+        """Return what is made of a job's base for devices without torch, or how far that is."""
+        for job in list(self._coordinator.jobs.values()):
+            if job.base.digest == digest:
+                return self._derived.find(job.base, kind)
         raise NotFoundError(f"no job uses a base model {digest[:12]!r}.")
 
     def blob_path(self, sha256: str) -> Path:
-        """Return a file of a base model. Updates and adapters travel over MQTT alone."""
+        """Return a file of a base model, or of what was made of it.
+
+        Updates and adapters travel over MQTT alone.
+        """
         for job in list(self._coordinator.jobs.values()):
             path = job.base.path_of(sha256)
             if path is not None:
                 return path
+        path = self._derived.path_of(sha256)
+        if path is not None:
+            return path
         raise NotFoundError(f"no base model has a file {sha256[:12]!r}.")
 
 

@@ -59,6 +59,7 @@ class BaseModel(msgspec.Struct, frozen=True, kw_only=True):
     shape: ModelShape
     targets: dict[str, tuple[int, int]]  # every linear layer's path -> (out, in)
     weights: dict[str, tuple[int, ...]] = {}  # every parameter's name -> its shape
+    derived: list[str] = []  # kinds of files that are made of it (`wire.derived`), the best first
 
     @property
     def size_bytes(self) -> int:
@@ -68,7 +69,11 @@ class BaseModel(msgspec.Struct, frozen=True, kw_only=True):
     def ref(self) -> BaseRef:
         """The model as messages name it."""
         return BaseRef(
-            name=self.name, digest=self.digest, size_bytes=self.size_bytes, shape=self.shape
+            name=self.name,
+            digest=self.digest,
+            size_bytes=self.size_bytes,
+            shape=self.shape,
+            derived=self.derived,
         )
 
     def prefix_shape(self) -> PrefixShape:

@@ -14,6 +14,7 @@ from hub.api.server import HttpServer
 from hub.broker import start_broker
 from hub.config import HubFile
 from hub.control import LiveHub
+from hub.derived.bases import DerivedBases
 from hub.hash_cache import HashCache
 from hub.rounds.coordinator import Coordinator
 from hub.store.database import Store
@@ -57,7 +58,8 @@ def run(config: HubFile) -> None:
         folder=state,
         max_devices=config.max_devices,
     )
-    hub = LiveHub(coordinator, store, HashCache(state / "hashes.json"))
+    derived = DerivedBases(state / "derived", config.models.derived)
+    hub = LiveHub(coordinator, store, HashCache(state / "hashes.json"), derived)
     hub.restore()
     server = HttpServer(create_app(hub), config.http.address.host, config.http.address.port)
     server.start()
@@ -71,6 +73,7 @@ def run(config: HubFile) -> None:
         coordinator.run()
     finally:
         server.stop()
+        derived.close()
         store.close()
         if broker is not None:
             broker.stop()

@@ -145,6 +145,15 @@ class HubStatus(_Document, frozen=True, kw_only=True):
     ok: bool = True
 
 
+class DerivedBase(_Document, frozen=True, kw_only=True):
+    """Files that are made of a base for devices without torch (`wire.derived`)."""
+
+    state: Literal["making", "ready"]
+    digest: str = ""  # of their manifest, as /v1/models takes it; once they are ready
+    done_bytes: int = 0
+    total_bytes: int = 0  # while they are made: about so many
+
+
 class Failure(_Document, frozen=True, kw_only=True):
     """The body of every answer that is an error."""
 
@@ -203,8 +212,21 @@ class HubControl(Protocol):
             NotFoundError: no job uses that model.
         """
 
+    def derived_base(self, digest: str, kind: str) -> DerivedBase:
+        """Return what is made of a base for devices without torch, or how far that is.
+
+        Args:
+            digest: of the base's manifest.
+            kind: of `wire.derived.DERIVED`.
+
+        Raises:
+            NotFoundError: no job uses that base, or such files aren't made.
+            ConflictError: they can't be made of this base; the message says why.
+            HubError: they could not be made this time.
+        """
+
     def blob_path(self, sha256: str) -> Path:
-        """Return the file of that content: part of a base model or of an adapter.
+        """Return the file of that content: part of a base model or of what is made of it.
 
         Raises:
             NotFoundError: there is none that devices may fetch.

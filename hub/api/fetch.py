@@ -5,9 +5,11 @@ import re
 from fastapi import APIRouter
 from starlette.responses import FileResponse, Response
 
+from hub.api.answers import document
 from hub.api.control import HubControl
 from hub.errors import NotFoundError
 
+_RETRY_S = 2  # how soon to ask again for what is being made
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -20,6 +22,16 @@ def fetch_routes(control: HubControl) -> APIRouter:
         """Return the manifest's very bytes: their sha256 is the digest."""
         manifest = control.model_manifest(_checked(digest))
         return Response(manifest, media_type="application/json", headers=_unchanging(digest))
+
+    @router.get("/models/{digest}/derived/{kind}")
+    def derived(digest: str, kind: str) -> Response:
+        """Return where a base's derived files are; 202 while they are made."""
+        found = control.derived_base(_checked(digest), kind)
+        if found.state == "ready":
+            return document(found)
+        answer = document(found, 202)
+        answer.headers["retry-after"] = str(_RETRY_S)
+        return answer
 
     @router.api_route("/blobs/{sha256}", methods=["GET", "HEAD"])
     def blob(sha256: str) -> Response:

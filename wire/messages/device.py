@@ -56,6 +56,8 @@ class DeviceInfo(Message, frozen=True, kw_only=True):
     down_limit_bits_per_s: SizeBytes | None = None
     data_cap_bytes: SizeBytes | None = None  # a day, up and down together
     data: DataSummary | None = None
+    #: What is installed to compute with, the one in use first: torch, llama.cpp, onnxruntime.
+    runtimes: Annotated[list[Word], msgspec.Meta(max_length=8)] = []
     plans: Annotated[dict[str, RungPlan], msgspec.Meta(max_length=64)] = {}  # by job
 
 

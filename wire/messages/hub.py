@@ -6,7 +6,7 @@ import msgspec
 
 from wire.manifest import MAX_MANIFEST_BYTES
 from wire.messages.contract import Message
-from wire.messages.plan import JobKnobs, ModelShape
+from wire.messages.plan import JobKnobs, ModelShape, Word
 
 JobPhase = Literal[
     "open", "offering", "training", "collecting", "aggregating", "published",
@@ -34,6 +34,8 @@ class BaseRef(msgspec.Struct, frozen=True, kw_only=True):
     digest: str  # sha256, hexadecimal
     size_bytes: int
     shape: ModelShape
+    #: Files that the hub makes of it for devices without torch (`wire.derived`), the best first.
+    derived: Annotated[list[Word], msgspec.Meta(max_length=16)] = []
 
 
 class AdapterRef(msgspec.Struct, frozen=True, kw_only=True):

@@ -72,3 +72,4 @@ class RungPlan(msgspec.Struct, frozen=True, kw_only=True):
     step_s: float | None = None  # predicted; None where the device's speed was not measured
     bytes_up: SizeBytes = 0  # of an update, predicted
     bytes_down: SizeBytes = 0  # of the adapter that a round begins with, predicted
+    derived: Word = ""  # which file of the base an engine reads (`wire.derived`); "": the base's

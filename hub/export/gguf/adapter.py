@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from hub.export.gguf.base import BASE_KEY, in_file_order
+from hub.export.gguf.base import in_file_order
 from hub.export.gguf.keys import architecture_of
 from hub.export.gguf.writer import F32, Planned, write_gguf
 from hub.export.targets import checked_targets
 from hub.offline.lora_folder import LoraFolder
+from wire.derived import BASE_KEY
 from wire.gguf_names import gguf_name
 from wire.model_file import config_of
 from wire.shape import shape_of

@@ -18,14 +18,12 @@ from hub.export.gguf.keys import architecture_of, keys_of
 from hub.export.gguf.rope import rope_of
 from hub.export.gguf.tokenizer import tokenizer_keys
 from hub.export.gguf.writer import BLOCK, F16, F32, Q4_0, Q8_0, Array, Planned, write_gguf
+from wire.derived import BASE_KEY
 from wire.errors import MalformedError
 from wire.gguf_names import added, gguf_name, stored_rows
 from wire.model_file import config_of
 from wire.shape import parameter_shapes, shape_of
 from wire.whole_model import BaseWeights
-
-#: Names the base of a file: the sha256 of its manifest, hexadecimal.
-BASE_KEY = "lorikeet.base.sha256"
 
 _TYPES: dict[BaseType, tuple[GGMLQuantizationType, LlamaFileType]] = {
     BaseType.F16: (F16, LlamaFileType.MOSTLY_F16),

@@ -11,6 +11,7 @@ import msgspec
 from hub.api.app import create_app
 from hub.api.control import (
     ENDED,
+    DerivedBase,
     DeviceDetail,
     DeviceSummary,
     HubStatus,
@@ -38,6 +39,7 @@ class MemoryHub:
         self.texts: list[str] = []
         self.ends_as = "done"
         self.manifest = b'{"files":[]}'
+        self.derived_asked = 0
         self.blobs: dict[str, Path] = {}
         self._lock = threading.Lock()
 
@@ -116,6 +118,17 @@ class MemoryHub:
         if digest != hashlib.sha256(self.manifest).hexdigest():
             raise NotFoundError(f"model {digest[:12]} is no job's base.")
         return self.manifest
+
+    def derived_base(self, digest: str, kind: str) -> DerivedBase:
+        self.model_manifest(digest)
+        if kind != "gguf-q8_0":
+            raise NotFoundError(f"there is no {kind!r} of a base.")
+        self.derived_asked += 1
+        if self.derived_asked == 1:
+            return DerivedBase(state="making", done_bytes=10, total_bytes=100)
+        if self.derived_asked == 3:
+            raise ConflictError("it can't be made of this base: its family is strange.")
+        return DerivedBase(state="ready", digest=digest, done_bytes=100, total_bytes=100)
 
     def blob_path(self, sha256: str) -> Path:
         if sha256 not in self.blobs:

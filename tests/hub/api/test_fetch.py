@@ -15,6 +15,23 @@ def test_a_manifest_is_served_byte_by_byte(client: httpx.Client, hub: MemoryHub)
     assert client.get(f"/v1/models/{'0' * 64}").status_code == 404
 
 
+def test_derived_files_are_told_of_while_they_are_made_and_once_they_are_there(
+    client: httpx.Client, hub: MemoryHub
+) -> None:
+    digest = hashlib.sha256(hub.manifest).hexdigest()
+    url = f"/v1/models/{digest}/derived/gguf-q8_0"
+    making = client.get(url)
+    assert (making.status_code, making.json()["total_bytes"]) == (202, 100)
+    assert int(making.headers["retry-after"]) > 0
+    ready = client.get(url)
+    assert (ready.status_code, ready.json()["digest"]) == (200, digest)
+    refused = client.get(url)
+    assert refused.status_code == 409
+    assert refused.json()["error"] == "it can't be made of this base: its family is strange."
+    assert client.get(f"/v1/models/{digest}/derived/pickle").status_code == 404
+    assert client.get(f"/v1/models/{'0' * 64}/derived/gguf-q8_0").status_code == 404
+
+
 def test_a_blob_is_served_whole(client: httpx.Client, hub: MemoryHub) -> None:
     sha256 = hub.add_blob(DATA)
     answer = client.get(f"/v1/blobs/{sha256}")

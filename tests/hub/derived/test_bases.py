@@ -1,0 +1,95 @@
+"""Derived bases, made by a real process of their own and read back by the agent's reader."""
+
+import hashlib
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from hub.api.control import DerivedBase
+from hub.derived.bases import DerivedBases
+from hub.errors import ConflictError, HubError, NotFoundError
+from hub.hash_cache import HashCache
+from hub.models import BaseModel, load_model
+from tests.system.agent_base import write_trainable_base
+from wire.derived import BASE_KEY, DERIVED, USUAL
+from wire.gguf_header import read_header
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
+    folder = write_trainable_base(tmp_path_factory.mktemp("models") / "base")
+    return load_model(str(folder), HashCache())
+
+
+def made(bases: DerivedBases, base: BaseModel, kind: str) -> DerivedBase:
+    for _ in range(600):
+        found = bases.find(base, kind)
+        if found.state == "ready":
+            return found
+        time.sleep(0.1)
+    raise TimeoutError(kind)
+
+
+def test_a_base_is_made_once_and_named_by_its_content(tmp_path: Path, base: BaseModel) -> None:
+    bases = DerivedBases(tmp_path / "derived", USUAL)
+    assert bases.find(base, "gguf-q8_0").state == "making"
+    found = made(bases, base, "gguf-q8_0")
+    data = bases.manifest(found.digest)
+    assert data is not None
+    assert hashlib.sha256(data).hexdigest() == found.digest
+    files = {file["path"]: file for file in json.loads(data)["files"]}
+    assert sum(file["size_bytes"] for file in files.values()) == found.total_bytes
+    # The tokenizer goes along, the weights as they were don't.
+    assert {"model-q8_0.gguf", "tokenizer.json", "config.json"} <= set(files)
+    assert not any(name.endswith(".safetensors") for name in files)
+    path = bases.path_of(files["model-q8_0.gguf"]["sha256"])
+    assert path is not None
+    header = read_header(path)
+    assert header.metadata[BASE_KEY] == base.digest
+    assert "Q8_0" in {tensor.kind for tensor in header.tensors.values()}
+    # Another hub of the same state finds it; another kind has another digest.
+    again = DerivedBases(tmp_path / "derived", USUAL)
+    assert again.find(base, "gguf-q8_0") == found
+    assert made(again, base, "gguf-q4_0").digest != found.digest
+
+
+def test_what_was_cut_off_is_made_again_to_the_same_bytes(tmp_path: Path, base: BaseModel) -> None:
+    folder = tmp_path / "derived"
+    first = made(DerivedBases(folder, USUAL), base, "gguf-q4_0")
+    (record,) = folder.glob("*.manifest")
+    record.unlink()  # as if the hub had been killed before it was written
+    (folder / "half.part").mkdir()
+    again = DerivedBases(folder, USUAL)
+    assert list(folder.iterdir()) == []
+    assert again.manifest(first.digest) is None
+    assert made(again, base, "gguf-q4_0") == first
+
+
+def test_kinds_that_are_not_made_here_are_named(tmp_path: Path, base: BaseModel) -> None:
+    with pytest.raises(NotFoundError, match=r"made here are gguf-q8_0 .models.derived."):
+        DerivedBases(tmp_path, ["gguf-q8_0"]).find(base, "gguf-f16")
+    with pytest.raises(NotFoundError, match="none are made here"):
+        DerivedBases(tmp_path, []).find(base, "gguf-f16")
+    assert set(USUAL) <= set(DERIVED)
+
+
+def test_a_base_that_llama_cpp_would_compute_otherwise_is_refused_with_the_reason(
+    tmp_path: Path,
+) -> None:
+    folder = write_trainable_base(tmp_path / "base")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_act": "relu"}))
+    strange = load_model(str(folder), HashCache())
+    bases = DerivedBases(tmp_path / "derived", USUAL)
+    with pytest.raises(ConflictError, match=r"gguf-q8_0 can't be made of this base: .*relu"):
+        made(bases, strange, "gguf-q8_0")
+    assert list((tmp_path / "derived").iterdir()) == []
+
+
+def test_a_hub_that_ends_leaves_no_process_behind(tmp_path: Path, base: BaseModel) -> None:
+    bases = DerivedBases(tmp_path / "derived", USUAL)
+    bases.close()
+    with pytest.raises(HubError, match="the hub is ending"):
+        made(bases, base, "gguf-q8_0")
