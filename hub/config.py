@@ -164,7 +164,7 @@ class StorePart(_Part, frozen=True, kw_only=True):
 class ModelsPart(_Part, frozen=True, kw_only=True):
     """What the hub makes of jobs' bases for devices without torch, the preferred kind first."""
 
-    derived: list[str] = list(USUAL)
+    derived: list[str] = msgspec.field(default_factory=lambda: list(USUAL))
 
     def __post_init__(self) -> None:
         unknown = [kind for kind in self.derived if kind not in DERIVED]
