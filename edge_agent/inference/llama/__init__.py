@@ -1,0 +1,1 @@
+"""llama.cpp, through the low-level calls of llama-cpp-python."""
