@@ -54,6 +54,8 @@ def fetch(
     folder: str,
     progress: Callable[[int, int], None],
     throttle: Throttle | None = None,
+    *,
+    check: Callable[[Path], None] | None = None,
 ) -> int:
     """Fetch a base model into a folder; files that are there already stay.
 
@@ -63,6 +65,7 @@ def fetch(
         folder: where the files go; `COMPLETE` appears in it last.
         progress: told how many of all bytes are there, a few times a file.
         throttle: lets the bytes of the files pass.
+        check: told the folder once all files are there; what it raises ends the fetch.
 
     Returns:
         Bytes that were downloaded.
@@ -94,6 +97,8 @@ def fetch(
         done += file.size_bytes
         progress(done, total)
     shutil.rmtree(target / _Download.FOLDER, ignore_errors=True)
+    if check is not None:
+        check(target)
     (target / COMPLETE).write_text(digest + "\n")
     return downloaded + len(payload)
 

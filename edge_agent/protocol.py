@@ -50,7 +50,7 @@ __all__ = [
 
 
 class Warm(msgspec.Struct, frozen=True, kw_only=True, tag="warm"):
-    """Import what training needs, and say what that costs.
+    """Import what tasks need, and say what that costs.
 
     ``full`` takes transformers and PEFT as well, which only resident rungs need.
     """
@@ -59,11 +59,15 @@ class Warm(msgspec.Struct, frozen=True, kw_only=True, tag="warm"):
 
 
 class Fetch(msgspec.Struct, frozen=True, kw_only=True, tag="fetch"):
-    """Fetch a base model by its digest from ``http`` into ``folder``, resuming what is there."""
+    """Fetch a base model by its digest from ``http`` into ``folder``, resuming what is there.
+
+    ``derived`` names the kind of file that the hub makes of it for engines; empty: the base itself.
+    """
 
     http: str
     digest: str
     folder: str
+    derived: str = ""
     bytes_per_s: float | None = None  # the device's limits; None: none
     most_bytes: int | None = None
 

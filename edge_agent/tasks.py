@@ -146,10 +146,11 @@ class Tasks:
     def _prepare(self, task: TaskRun) -> None:
         """Hand the task to the worker once base and adapter are here."""
         offer = task.offer
-        base = self._agent.worker.base_folder(offer.base)
+        derived = task.line.derived
+        base = self._agent.worker.base_folder(offer.base, derived)
         if base is None:
             task.stage = "base"
-            folder = str(self._agent.folder / "models" / offer.base)
+            folder = str(self._agent.worker.base_place(offer.base, derived))
             if self._agent.metering.reason is not None:
                 return  # no large thing goes today
             self._agent.worker.fetch(
@@ -157,6 +158,7 @@ class Tasks:
                     http=offer.http,
                     digest=offer.base,
                     folder=folder,
+                    derived=derived,
                     bytes_per_s=self._agent.metering.down_bytes_per_s,
                     most_bytes=self._agent.metering.left_bytes,
                 )

@@ -1,4 +1,4 @@
-"""The worker: a process of its own for everything that imports torch.
+"""The worker: a process of its own for everything that computes, with torch or with an engine.
 
 It reads commands from standard input and writes events to a private copy of standard output; the
 real one then leads to standard error, where a library's prints do no harm. It ends as soon as its
@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 import msgspec
 
+from edge_agent.calibration import Measured
 from edge_agent.companions import go_along, has_companions, join, share
 from edge_agent.errors import AdapterError, AgentError, DataError, DifferenceError, ModelError
 from edge_agent.fetch import FetchError, fetch
+from edge_agent.fetch_derived import fetch_derived
 from edge_agent.protocol import (
     Calibrate,
     Calibrated,
@@ -38,10 +40,12 @@ from edge_agent.protocol import (
     Warm,
     Work,
 )
+from edge_agent.runtimes import TORCH, chosen_runtime, forbid_torch
 from edge_agent.throttle import DayUsedUpError, Throttle
 from edge_agent.training.errors import OutOfMemoryError, PausedError, is_out_of_memory
 
 if TYPE_CHECKING:
+    from edge_agent.inference.tasks import EngineTasks
     from edge_agent.training.silo import Silo
     from edge_agent.training.task import Tasks
 
@@ -65,12 +69,14 @@ class Worker:
     Args:
         events: where events are written, one JSON document a line.
         silo: the other processes of this worker, if it has several.
+        runtime: that it computes with, of `edge_agent.runtimes`.
     """
 
-    def __init__(self, events: BinaryIO, silo: "Silo | None" = None) -> None:
+    def __init__(self, events: BinaryIO, silo: "Silo | None" = None, runtime: str = TORCH) -> None:
         self._events = events
         self._silo = silo
-        self._tasks: Tasks | None = None
+        self._runtime = runtime
+        self._tasks: Tasks | EngineTasks | None = None
         self._pause: str | None = None  # name of a task
         self._told_at = 0.0
 
@@ -118,11 +124,14 @@ class Worker:
         match command:
             case Warm(full=full):
                 self._warm()
-                if full:
+                if full and self._runtime == TORCH:
                     _import_resident()
                 self.report(Ready(runtime_bytes=_resident_bytes(), full=full))
             case Calibrate(wide=wide, full=full):
                 self._warm()
+                if self._runtime != TORCH:
+                    self.report(Calibrated(measured=Measured(lean_bytes=_resident_bytes())))
+                    return
                 from edge_agent.training.calibrate import measure
 
                 measured = measure(wide=wide, import_resident=_import_resident if full else None)
@@ -138,7 +147,19 @@ class Worker:
                         )
                     )
 
-                downloaded = fetch(command.http, command.digest, command.folder, fetching, throttle)
+                if command.derived:
+                    downloaded = fetch_derived(
+                        command.http,
+                        command.digest,
+                        command.derived,
+                        command.folder,
+                        fetching,
+                        throttle=throttle,
+                    )
+                else:
+                    downloaded = fetch(
+                        command.http, command.digest, command.folder, fetching, throttle
+                    )
                 self.report(
                     Fetched(
                         digest=command.digest,
@@ -149,12 +170,20 @@ class Worker:
             case Work():
                 self._warm().run(command)
             case TrainLocal():
+                if self._runtime != TORCH:
+                    raise AgentError(f"training wants torch; this worker runs {self._runtime}.")
                 self._warm()
                 from edge_agent.training.local import train_local
 
                 train_local(command, self.report, self.pause_asked)
 
-    def _warm(self) -> "Tasks":
+    def _warm(self) -> "Tasks | EngineTasks":
+        if self._tasks is None and self._runtime != TORCH:
+            from edge_agent.inference.open import import_engine
+            from edge_agent.inference.tasks import EngineTasks
+
+            import_engine(self._runtime)
+            self._tasks = EngineTasks(self.report, self.pause_asked, _threads())
         if self._tasks is None:
             tasks = _import_training()
             self._tasks = (
@@ -175,7 +204,10 @@ def main() -> NoReturn:
         with Path(os.devnull).open("wb") as nowhere:
             go_along(silo, Worker(nowhere, silo))
     waiting: SimpleQueue[Command] = SimpleQueue()
-    worker = Worker(events, silo)
+    runtime = TORCH if silo is not None else chosen_runtime()
+    if runtime != TORCH:
+        forbid_torch()
+    worker = Worker(events, silo, runtime)
     # The launcher ends the others only if the first one seems to have failed.
     code = 0 if silo is None else 1
     threading.Thread(target=_read, args=(commands, worker, waiting, code), daemon=True).start()
@@ -237,8 +269,7 @@ def _import_training() -> "type[Tasks]":
     """Import torch, and use once what it loads late; some seconds and some 230 MB."""
     import torch
 
-    threads = int(os.environ.get("LORIKEET_THREADS", "0")) or _cores()
-    torch.set_num_threads(max(1, threads // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    torch.set_num_threads(max(1, _threads() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     # PEFT 0.21 asks transformers 5 for a property that is about to go; neither is ours to mend.
     warnings.filterwarnings(
         "ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning
@@ -266,6 +297,10 @@ def _import_resident() -> None:
 
     rehearse()
     trim_heap()
+
+
+def _threads() -> int:
+    return int(os.environ.get("LORIKEET_THREADS", "0")) or _cores()
 
 
 def _cores() -> int:

@@ -101,10 +101,14 @@ class WorkerHost:
         self.stop()
         self._enforcement.close()
 
-    def base_folder(self, digest: str) -> Path | None:
-        """Return where a base is, if it is complete."""
-        folder = self._folder / "models" / digest
+    def base_folder(self, digest: str, derived: str = "") -> Path | None:
+        """Return where a base is, or what was derived of it, if it is complete."""
+        folder = self.base_place(digest, derived)
         return folder if (folder / "complete").is_file() else None
+
+    def base_place(self, digest: str, derived: str = "") -> Path:
+        """Return where a base goes, or what is derived of it."""
+        return self._folder / "models" / (f"{digest}-{derived}" if derived else digest)
 
     def calibrate(self, command: Calibrate) -> None:
         """Let the worker measure this device, unless it already does; `Calibrated` follows."""
@@ -114,8 +118,8 @@ class WorkerHost:
 
     def fetch(self, command: Fetch) -> None:
         """Let the worker fetch a base, unless it already does."""
-        if self._fetching != command.digest:
-            self._fetching = command.digest
+        if self._fetching != command.folder:
+            self._fetching = command.folder
             self._send(command)
 
     @property

@@ -1,0 +1,100 @@
+"""Memory of an inference engine: a base's file, mapped, and what computes with it.
+
+A device without torch has one rung of the memory ladder. Which file of the base it reads, one of
+those that the hub makes, decides how much that takes: each kind is a line, the preferred one first.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from edge_agent.planning.counts import FLOAT_BYTES, Case, Sizes, stored_bytes
+from edge_agent.planning.text import KEPT_BYTES, loading_bytes
+from wire.derived import DERIVED
+from wire.messages import JobKnobs, ModelShape
+
+#: `edge_agent.inference.llama.engine.PIECE` and `rows._LOGITS`, which import the engine; a test
+#: holds them equal. `_CELLS` is llama.cpp's own padding of a context.
+PIECE = 128
+LOGITS = 4 * 1024 * 1024
+_CELLS = 256
+_KEY_BYTES = 2  # of a key's or a value's number: float16
+#: Graph, backend buffers and heap of a context that don't follow from sizes [measured].
+_CONTEXT_BYTES = 10_000_000
+#: Of what a piece of tokens makes in a block, so many copies are there at a time [measured].
+_COPIES = 2
+#: An adapter is there as it was read, and as the engine has it.
+_ADAPTERS = 2
+
+
+def engine_lines(
+    shape: ModelShape, knobs: JobKnobs, runtime: str, kinds: Sequence[str]
+) -> Iterator[tuple[str, Sizes, str]]:
+    """Yield rung, sizes and kind of file of each line, the highest first.
+
+    Args:
+        shape: the base.
+        knobs: of the job.
+        runtime: the engine, as `wire.derived` names it.
+        kinds: files that the hub makes of the base, the preferred one first.
+    """
+    for kind in readable(shape, runtime, kinds):
+        yield "infer", Sizes(0, 1, knobs.seq_len), kind
+
+
+def readable(shape: ModelShape, runtime: str, kinds: Sequence[str]) -> list[str]:
+    """Return the kinds that an engine reads; empty text stands for the base's own file."""
+    if shape.format == "gguf" and runtime == "llama.cpp":
+        return [""]
+    return [kind for kind in kinds if kind in DERIVED and DERIVED[kind].runtime == runtime]
+
+
+def why_none(shape: ModelShape, knobs: JobKnobs, runtime: str, kinds: Sequence[str]) -> str:
+    """Return why an engine can't have a part in a job; empty if it can."""
+    if knobs.method in ("full", "pretrain"):
+        return f"method {knobs.method} moves all weights, which {runtime} can't have moved"
+    if knobs.prefix and knobs.prompt_tokens:
+        return f"the prompt is a prefix in every layer, which {runtime} has no place for"
+    if not readable(shape, runtime, kinds):
+        made = ", ".join(kinds) or "none"
+        return f"{runtime} reads none of the files that the hub makes of this base ({made})"
+    return ""
+
+
+def engine_terms(case: Case, kind: str) -> dict[str, int]:
+    """Return what a line holds at its peak beside the runtime, in bytes, by name.
+
+    Args:
+        case: the line.
+        kind: of the base's file; empty for its own.
+    """
+    shape = case.shape
+    cells = -(-case.row // _CELLS) * _CELLS
+    piece = min(PIECE, case.row)
+    outputs = max(1, min(piece, LOGITS // shape.vocab_size))
+    # Of a block: states and norm, queries, keys and values, gate, up and product; then scores.
+    wide = 4 * shape.hidden_size + 2 * case.queries + 2 * case.keys + 3 * shape.mlp_size
+    scores = shape.heads * cells
+    factors = case.factors(case.adapter_rank) * FLOAT_BYTES
+    return {
+        "file": file_bytes(shape, kind),
+        "keys and values": 2 * shape.layers * case.keys * cells * _KEY_BYTES,
+        "buffers": _CONTEXT_BYTES
+        + _COPIES * piece * (wide + scores) * FLOAT_BYTES
+        + 2 * outputs * shape.vocab_size * FLOAT_BYTES,
+        "adapter": _ADAPTERS * factors + case.prompt_numbers * FLOAT_BYTES,
+        "text": KEPT_BYTES,
+    }
+
+
+def engine_loading(case: Case) -> dict[str, int]:
+    """Return what is there while text becomes tokens, before the base is used."""
+    return {
+        "adapter": case.factors(case.adapter_rank) * FLOAT_BYTES,
+        "tokenizer": loading_bytes(case.shape),
+    }
+
+
+def file_bytes(shape: ModelShape, kind: str) -> int:
+    """Return the size of a base's file: all of it is touched in a pass."""
+    if not kind:
+        return stored_bytes(shape)
+    return int(shape.parameters * DERIVED[kind].bits / 8)
