@@ -26,6 +26,7 @@ from edge_agent.peaks import Peaks
 from edge_agent.probe.memory import MemoryLimit, memory_limit
 from edge_agent.probe.process import peak_bytes, resident_bytes
 from edge_agent.resting import Resting
+from edge_agent.runtimes import chosen_runtime, present_runtimes
 from edge_agent.setbacks import Setbacks
 from edge_agent.slices import SliceChoice
 from edge_agent.task_run import Settings
@@ -76,6 +77,7 @@ class Supervisor:
 
     Raises:
         MalformedError: the device's or fleet's name can't stand in a topic.
+        UsageError: there is nothing to compute with.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -84,6 +86,7 @@ class Supervisor:
         self.session = secrets.token_hex(6)
         self.topics = Topics(settings.fleet)
         self.quiet = QuietLog(log)
+        self.runtime = chosen_runtime()
         self.folder = Path(settings.state_folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.inbox = Inbox(1000)
@@ -294,6 +297,11 @@ class Supervisor:
         self.calibrating.begin()
         self.asking.repeat_all(time.monotonic())
         self.tasks.uploads.ask_again(time.monotonic())
+
+    @property
+    def runtimes(self) -> list[str]:
+        """What there is to compute with, the one in use first."""
+        return [self.runtime, *(one for one in present_runtimes() if one != self.runtime)]
 
     # Plans
 

@@ -75,7 +75,8 @@ class KnownJobs:
             known = self._announced[job]
             limit = self._failures.limit_of(job)
             try:
-                lines = ladder(known.base.shape, known.knobs, limit, calibration)
+                base = known.base
+                lines = ladder(base.shape, known.knobs, limit, calibration, derived=base.derived)
                 lines = self._failures.judge(job, lines)
                 plan = msgspec.convert(msgspec.to_builtins(choose(lines)), RungPlan)
             except (ArithmeticError, ValueError) as error:

@@ -59,6 +59,7 @@ class Teller:
             down_limit_bits_per_s=agent.settings.limits.down_bits_per_s,
             data_cap_bytes=agent.settings.limits.data_cap_bytes,
             data=agent.data,
+            runtimes=agent.runtimes,
             plans=agent.jobs.plans,
         )
         topic = agent.topics.device_info(agent.settings.device)

@@ -94,7 +94,13 @@ def engine_loading(case: Case) -> dict[str, int]:
 
 
 def file_bytes(shape: ModelShape, kind: str) -> int:
-    """Return the size of a base's file: all of it is touched in a pass."""
+    """Return how much of a base's file a pass touches.
+
+    Of an input embedding only the rows of tokens that occur are; half of them stands for that.
+    """
+    touched = 1.0
+    if not shape.tied_embeddings:
+        touched -= shape.vocab_size * shape.hidden_size / shape.parameters / 2
     if not kind:
-        return stored_bytes(shape)
-    return int(shape.parameters * DERIVED[kind].bits / 8)
+        return int(stored_bytes(shape) * touched)
+    return int(shape.parameters * DERIVED[kind].bits / 8 * touched)
