@@ -68,7 +68,7 @@ def fetch_derived(
     if not http.startswith(("http://", "https://")):
         raise FetchError(f"the hub's address is {http!r}; must begin with http:// or https://.")
     url = f"{http.rstrip('/')}/v1/models/{digest}/derived/{kind}"
-    made = _await(url, kind, progress, wait or threading.Event().wait)
+    made = _await(url, kind, progress, threading.Event().wait if wait is None else wait)
     return fetch(http, made, folder, progress, throttle, check=partial(check_base, digest=digest))
 
 
