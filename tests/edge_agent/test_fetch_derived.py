@@ -132,7 +132,7 @@ def test_a_hub_that_fails_for_a_moment_is_asked_again(
     hub.answers = [(500, {"error": "the disk is full"}), (503, b"busy"), (200, {"digest": digest})]
     waits = Waits()
     fetched(hub, tmp_path / "derived", waits)
-    assert waits == pytest.approx([0.4, 0.8])
+    assert waits == pytest.approx([0.2, 0.4])
     hub.answers = [(500, {"error": "the disk is full"})]
     with pytest.raises(FetchError, match=r"5 attempts .* .HTTP status 500: the disk"):
         fetched(hub, tmp_path / "again", Waits())
