@@ -1,8 +1,8 @@
 """An adapter as an ``.onnx_adapter`` file, as ONNX Runtime's LoraAdapter takes it.
 
 A FlatBuffer of named tensors, each of which takes the place of a graph's input. Written here and
-not by onnxruntime, whose order of tensors is that of a hash table, and which a hub needs for nothing
-else. Source: onnxruntime/lora/adapter_format/adapter_schema.fbs in
+not by onnxruntime, whose order of tensors is that of a hash table, and which a hub needs for
+nothing else. Source: onnxruntime/lora/adapter_format/adapter_schema.fbs in
 https://github.com/microsoft/onnxruntime.
 """
 
@@ -55,10 +55,11 @@ def write_adapter(adapter: Path, base: Path, path: Path, digest: str) -> None:
         )
     builder = Builder(size_bytes + 2**16)
     tables = []
-    for target in () if factors is None else factors.shapes:
-        pair = factors.factors(target)
-        tables.append(_parameter(builder, f"{target}.lora_A", pair.a))
-        tables.append(_parameter(builder, f"{target}.lora_B", pair.b))
+    if factors is not None:
+        for target in factors.shapes:
+            pair = factors.factors(target)
+            tables.append(_parameter(builder, f"{target}.lora_A", pair.a))
+            tables.append(_parameter(builder, f"{target}.lora_B", pair.b))
     prompt = (prompt_tensors(adapter) or {}).get("prompt")
     if prompt is not None:
         tables.append(_parameter(builder, "prompt", prompt))

@@ -87,9 +87,7 @@ def _graph(folder: Path, stored: BaseType) -> Graph:
         matrices=matrices,
         embedding=embedding,
         head=embedding if tied else planned(_HEAD, head_bits),
-        biases={
-            target: f"{target}.bias" for target in targets if f"{target}.bias" in shapes
-        },
+        biases={target: f"{target}.bias" for target in targets if f"{target}.bias" in shapes},
         read=lambda name: as_float32(weights.get(name), name),
     )
     return graph

@@ -1,6 +1,7 @@
 """One decoder block of the known families as nodes (`wire.block_spec` tells what it computes)."""
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,7 @@ class Block:
         graph: Graph,
         index: int,
         spec: Spec,
+        *,
         layers: Mapping[str, Layer],
         read: Callable[[str], Array],
         positions: Positions,
@@ -121,10 +123,7 @@ class Block:
         both = self._linear("self_attn.qkv_proj", x)
         queries, keys = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
         bounds = (0, queries, queries + keys, queries + 2 * keys)
-        q, k, v = (
-            part(self._graph, both, start, stop)
-            for start, stop in zip(bounds, bounds[1:], strict=False)
-        )
+        q, k, v = (part(self._graph, both, start, stop) for start, stop in pairwise(bounds))
         return q, k, v
 
     def _turned(self, x: str, heads: int, norm: str) -> str:

@@ -76,7 +76,7 @@ def add_decoder(
         for target, matrix in matrices.items()
     }
     batch = length_of(graph, ids, 0)
-    entered = _entered(graph, spec, embedding, ids, _front(graph, prompt, lengths), batch)
+    entered = _entered(graph, spec, embedding, ids, _front(graph, prompt, lengths))
     tokens = length_of(graph, entered, 1)
     positions = add_positions(
         graph, lengths=lengths, batch=batch, tokens=tokens,
@@ -85,7 +85,7 @@ def add_decoder(
     x = graph.add("Reshape", entered, graph.constant(np.array([-1, spec.hidden])))
     new = []
     for at, (key, value) in enumerate(pasts):
-        block = Block(graph, at, spec, layers, read, positions)
+        block = Block(graph, at, spec, layers=layers, read=read, positions=positions)
         x, *made = block.add(x, key, value)
         new.append(made)
     # Only what is wanted goes through the head, whose outcome is the widest of all.
@@ -108,14 +108,12 @@ def _front(graph: Graph, prompt: str, lengths: str) -> str:
     return graph.add("Slice", prompt, zero, stop, zero)
 
 
-def _entered(
-    graph: Graph, spec: Spec, embedding: Matrix, ids: str, front: str, batch: str
-) -> str:
+def _entered(graph: Graph, spec: Spec, embedding: Matrix, ids: str, front: str) -> str:
     """Add the first block's input, (batch, prompt + tokens, hidden)."""
     embedded = rows(graph, embedding, ids)
     if spec.embed_scale != 1.0:
         embedded = graph.add("Mul", embedded, graph.constant(np.float32(spec.embed_scale)))
-    sizes = graph.add("Concat", batch, graph.constant(np.array([1, 1])), axis=0)
+    sizes = graph.add("Concat", length_of(graph, ids, 0), graph.constant(np.array([1, 1])), axis=0)
     fronts = graph.add(
         "Expand", graph.add("Unsqueeze", front, graph.constant(np.array([0]))), sizes
     )

@@ -6,7 +6,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import (
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    ValueInfoProto,
+    helper,
+    numpy_helper,
+)
 
 from wire.errors import MalformedError
 
@@ -18,7 +26,7 @@ RUNTIME = "com.microsoft"
 ALIGNED_BYTES = 64 * 1024
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
-_BYTES = {TensorProto.FLOAT: 4, TensorProto.FLOAT16: 2, TensorProto.UINT8: 1}
+_BYTES: dict[int, int] = {TensorProto.FLOAT: 4, TensorProto.FLOAT16: 2, TensorProto.UINT8: 1}
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,9 @@ class Matrix:
     bits: int
 
 
-def plan(graph: Graph, name: str, shape: tuple[int, int], bits: int, read: Callable[[], Array]) -> Matrix:
+def plan(
+    graph: Graph, name: str, shape: tuple[int, int], bits: int, read: Callable[[], Array]
+) -> Matrix:
     """Add a matrix to the graph's file.
 
     Args:

@@ -90,9 +90,7 @@ def rotated(graph: Graph, x: str, cosines: str, sines: str, *, pairs: int, size:
     first, second = part(graph, x, 0, pairs), part(graph, x, pairs, 2 * pairs)
 
     def turned(one: str, op: str, other: str) -> str:
-        return graph.add(
-            op, graph.add("Mul", one, cosines), graph.add("Mul", other, sines)
-        )
+        return graph.add(op, graph.add("Mul", one, cosines), graph.add("Mul", other, sines))
 
     whole = [turned(first, "Sub", second), turned(second, "Add", first)]
     if 2 * pairs < size:

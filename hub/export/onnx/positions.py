@@ -4,10 +4,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
+from onnx import TensorProto
 
 from hub.export.onnx.graph import INT64, Graph
 from hub.export.onnx.rope import Turns
-from onnx import TensorProto
 
 #: Further back than any text reaches.
 _ALL = 2**40
