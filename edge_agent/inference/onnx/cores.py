@@ -75,11 +75,15 @@ class OnnxCoreSession:
             move = moves[at : at + core.c.size].reshape(core.c.shape)
             factors[f"{target}.lora_B"] = as_input(core.moved(move))
             at += core.c.size
-        # The soft prompt's keys and values come through the moved layers, too.
-        whole = longest + (0 if self._prompt is None else len(self._prompt))
-        front = prompt_piece(self._model, self._prompt, factors, whole)
-        found = [row_loss(self._model, ids, labels, factors, front) for ids, labels in rows]
-        return Loss(sum(one.total for one in found), sum(one.tokens for one in found))
+        total, tokens, known = 0.0, 0, None
+        for ids, labels in rows:
+            # The soft prompt's keys and values come through the moved layers, too.
+            if known is None or self._model.long:
+                whole = len(ids) + (0 if self._prompt is None else len(self._prompt))
+                known = prompt_piece(self._model, self._prompt, factors, whole)
+            found = row_loss(self._model, ids, labels, factors, known)
+            total, tokens = total + found.total, tokens + found.tokens
+        return Loss(total, tokens)
 
     def close(self) -> None:
         """Give up the session's memory. The base stays."""

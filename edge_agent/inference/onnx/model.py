@@ -57,6 +57,7 @@ class OnnxModel:
     Attributes:
         base: sha256 of the base's manifest.
         sizes: of the model.
+        long: whether angles depend on how long a text will be (LongRoPE).
 
     Raises:
         EngineError: ONNX Runtime isn't installed or refuses the file, or it is another graph.
@@ -79,7 +80,7 @@ class OnnxModel:
             ) from error
         self.sizes = Sizes(layers, kv_heads, head_dim, hidden, vocabulary)
         self._factors = {name: shape for name, shape in inputs.items() if ".lora_" in name}
-        self._long = _LONG in inputs
+        self.long = _LONG in inputs
         self._outputs = [f"new.{at}.{kind}" for at in range(layers) for kind in ("key", "value")]
 
     def factors(self, adapter: Adapter | None) -> dict[str, Any]:
@@ -149,7 +150,7 @@ class OnnxModel:
         }
         if prompt is not None:
             feeds["prompt"] = as_input(prompt)
-        if self._long:
+        if self.long:
             feeds[_LONG] = as_input(np.array(whole, dtype=np.int64))
         for at, (key, value) in enumerate(past):
             feeds[f"past.{at}.key"], feeds[f"past.{at}.value"] = as_input(key), as_input(value)

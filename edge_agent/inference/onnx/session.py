@@ -36,7 +36,7 @@ class OnnxSession:
         self.context = context
         self._model = model
         self._factors = model.factors(adapter)
-        prompt = model.prompt(adapter)
+        self._prompt = prompt = model.prompt(adapter)
         self._whole = context + (0 if prompt is None else len(prompt))
         self._front = prompt_piece(model, prompt, self._factors, self._whole)
         self._held: Cache | None = Cache(model.sizes, slots, self._front)
@@ -66,11 +66,15 @@ class OnnxSession:
         """Return the loss of one row, by itself; no slot is touched."""
         if self._held is None or len(ids) > self.context:
             self._refuse(len(ids))
-        return row_loss(self._model, ids, labels, self._factors, self._front)
+        front = self._front
+        if self._model.long and self._prompt is not None:
+            whole = len(self._prompt) + len(ids)
+            front = prompt_piece(self._model, self._prompt, self._factors, whole)
+        return row_loss(self._model, ids, labels, self._factors, front)
 
     def close(self) -> None:
         """Give up the session's memory. The base stays."""
-        self._held = self._front = None
+        self._held = self._front = self._prompt = None
         self._factors = {}
 
     @property

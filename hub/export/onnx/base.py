@@ -29,7 +29,6 @@ Array = NDArray[np.float32]
 #: Bits of the blocks' matrices and the embeddings, and of the head, which costs most when it is
 #: coarse: as in GGUF's Q4_0 files.
 _BITS = {BaseType.F32: (32, 32), BaseType.F16: (16, 16), BaseType.Q4: (4, 8)}
-ONNX_TYPES = tuple(_BITS)
 _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _TYPE_KEY = "lorikeet.base.type"
 
@@ -45,7 +44,7 @@ def write_base(folder: Path, path: Path, stored: BaseType, digest: str) -> None:
     Args:
         folder: of the base, of a family of `wire.shape.FAMILIES`.
         path: of the graph; the weights stand in `data_file` of it.
-        stored: of `ONNX_TYPES`.
+        stored: of `hub.export.base_type.ONNX_TYPES`.
         digest: of the base's manifest.
 
     Raises:
