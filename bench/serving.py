@@ -9,16 +9,18 @@ from collections.abc import Callable, Collection
 
 from bench.report import BenchError, Row, exit_code, failed, say, show
 from bench.serving_logits import logit_rows
+from bench.serving_onnx import onnx_rows
 from bench.serving_size import size_rows
 from wire.errors import WireError
 
-PARTS = ("logits", "size")
+PARTS = ("logits", "onnx", "size")
 
 
 def measure(*, quick: bool, wanted: Collection[str] = PARTS) -> list[Row]:
     """Return all rows; a part that fails is a row that says so, and the others go on."""
     parts: dict[str, Callable[[], list[Row]]] = {
         "logits": lambda: logit_rows(quick=quick),
+        "onnx": lambda: onnx_rows(quick=quick),
         "size": lambda: size_rows(quick=quick),
     }
     return [row for name in PARTS if name in wanted for row in _rows(name, parts[name])]

@@ -22,7 +22,7 @@ from edge_agent.errors import AgentError
 from edge_agent.throttle import Throttle
 
 #: What a model folder may hold. Formats that can run code when read are not among them.
-SUFFIXES = (".json", ".safetensors", ".txt", ".model", ".jinja", ".gguf")
+SUFFIXES = (".json", ".safetensors", ".txt", ".model", ".jinja", ".gguf", ".onnx", ".data")
 #: Stands in a folder whose files are all there and verified.
 COMPLETE = "complete"
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from edge_agent.fetch import FetchError, fetch
+from edge_agent.inference.contract import EngineError
 from edge_agent.throttle import Throttle
 from wire.derived import BASE_KEY
 from wire.errors import MalformedError
@@ -83,11 +84,24 @@ def check_base(folder: Path, digest: str) -> None:
             said = read_header(path).metadata.get(BASE_KEY)
         except (MalformedError, OSError) as error:
             raise FetchError(f"{path.name} can't be used: {error}") from error
-        if said != digest:
-            raise FetchError(
-                f"{path.name} was made of the base {str(said)[:12]}, not of {digest[:12]}; it is "
-                "not used. The hub's folder of derived bases is damaged: remove it there."
-            )
+        _check_said(path, said, digest)
+    for path in sorted(folder.glob("*.onnx")):
+        from edge_agent.inference.onnx.model import OnnxModel
+
+        try:
+            model = OnnxModel(path, threads=1)
+        except EngineError as error:
+            raise FetchError(f"{path.name} can't be used: {error}") from error
+        model.close()
+        _check_said(path, model.base, digest)
+
+
+def _check_said(path: Path, said: object, digest: str) -> None:
+    if said != digest:
+        raise FetchError(
+            f"{path.name} was made of the base {str(said)[:12]}, not of {digest[:12]}; it is "
+            "not used. The hub's folder of derived bases is damaged: remove it there."
+        )
 
 
 def _await(url: str, kind: str, progress: Progress, wait: Callable[[float], object]) -> str:

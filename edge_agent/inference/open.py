@@ -4,7 +4,7 @@ from pathlib import Path
 
 from edge_agent.errors import ModelError
 from edge_agent.inference.contract import Engine
-from edge_agent.runtimes import LLAMA
+from edge_agent.runtimes import LLAMA, ONNX
 
 
 def import_engine(runtime: str) -> None:
@@ -22,6 +22,8 @@ def import_engine(runtime: str) -> None:
         from edge_agent.inference.llama.library import library
 
         library()
+    elif runtime == ONNX:
+        import onnxruntime  # noqa: F401
 
 
 def open_engine(folder: Path, threads: int) -> Engine:
@@ -39,6 +41,11 @@ def open_engine(folder: Path, threads: int) -> Engine:
         from edge_agent.inference.llama.engine import LlamaEngine
 
         return LlamaEngine(folder, threads=threads)
+    graphs = sorted(folder.glob("*.onnx"))
+    if graphs:
+        from edge_agent.inference.onnx.engine import OnnxEngine
+
+        return OnnxEngine(graphs[0], threads=threads)
     raise ModelError(
         f"{folder} holds no file that an engine here reads: neither GGUF nor ONNX. Is "
         "models.derived set at the hub?"
