@@ -20,7 +20,7 @@ class OnnxSession:
     Args:
         model: the base.
         adapter: None for the bare base.
-        slots: sequences at a time.
+        slots: sequences at a time; 0 for losses of rows alone.
         context: positions of each, without the soft prompt's.
 
     Raises:
@@ -30,8 +30,10 @@ class OnnxSession:
     def __init__(
         self, model: OnnxModel, adapter: Adapter | None, *, slots: int, context: int
     ) -> None:
-        if slots < 1 or context < 1:
-            raise EngineError(f"slots is {slots} and context {context}; both must be 1 at least.")
+        if slots < 0 or context < 1:
+            raise EngineError(
+                f"slots is {slots} and context {context}; must be at least 0 and at least 1."
+            )
         self.slots = slots
         self.context = context
         self._model = model
