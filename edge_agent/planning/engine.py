@@ -1,7 +1,8 @@
 """Memory of an inference engine: a base's file, mapped, and what computes with it.
 
-A device without torch has one rung of the memory ladder. Which file of the base it reads, one of
-those that the hub makes, decides how much that takes: each kind is a line, the preferred one first.
+A device without torch infers, and trains cores without backprop where the job lets it. Which file
+of the base it reads, one of those that the hub makes, decides how much that takes: each kind has
+lines of its own, the preferred one first.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,8 +22,11 @@ _KEY_BYTES = 2  # of a key's or a value's number: float16
 _CONTEXT_BYTES = 10_000_000
 #: Of what a piece of tokens makes in a block, so many copies are there at a time [measured].
 _COPIES = 2
-#: An adapter is there as it was read, and as the engine has it.
-_ADAPTERS = 2
+#: The rung on which cores are trained without backprop.
+FORWARD_ONLY = "forward-only"
+#: An adapter is there as it was read, and as the engine has it. While cores move, the engine is
+#: given the next one before it lets go of the last.
+_ADAPTERS = {"infer": 2, FORWARD_ONLY: 5}
 
 
 def engine_lines(
@@ -36,7 +40,10 @@ def engine_lines(
         runtime: the engine, as `wire.derived` names it.
         kinds: files that the hub makes of the base, the preferred one first.
     """
+    forward = knobs.forward and "lora" in knobs.method
     for kind in readable(shape, runtime, kinds):
+        if forward:
+            yield FORWARD_ONLY, Sizes(knobs.forward, knobs.forward_batch or 1, knobs.seq_len), kind
         yield "infer", Sizes(0, 1, knobs.seq_len), kind
 
 
@@ -59,11 +66,12 @@ def why_none(shape: ModelShape, knobs: JobKnobs, runtime: str, kinds: Sequence[s
     return ""
 
 
-def engine_terms(case: Case, kind: str) -> dict[str, int]:
+def engine_terms(case: Case, rung: str, kind: str) -> dict[str, int]:
     """Return what a line holds at its peak beside the runtime, in bytes, by name.
 
     Args:
         case: the line.
+        rung: ``forward-only`` or ``infer``.
         kind: of the base's file; empty for its own.
     """
     shape = case.shape
@@ -80,7 +88,7 @@ def engine_terms(case: Case, kind: str) -> dict[str, int]:
         "buffers": _CONTEXT_BYTES
         + _COPIES * piece * (wide + scores) * FLOAT_BYTES
         + 2 * outputs * shape.vocab_size * FLOAT_BYTES,
-        "adapter": _ADAPTERS * factors + case.prompt_numbers * FLOAT_BYTES,
+        "adapter": _ADAPTERS[rung] * factors + case.prompt_numbers * FLOAT_BYTES,
         "text": KEPT_BYTES,
     }
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
-from hub.scheduling.contract import DeviceTiming, DeviceView
+from hub.scheduling.contract import FORWARD_ONLY, DeviceTiming, DeviceView
 from wire.messages.plan import RungPlan
 
 EXCLUDED = "tried already in this round"
@@ -49,7 +49,7 @@ def find_candidates(
             found.left_out[device.id] = "has not said yet which rung it takes in this job"
         elif not plan.fits or plan.role == "none":
             found.left_out[device.id] = _why_none(plan)
-        elif plan.role == "infer":
+        elif plan.role == "infer" and plan.rung != FORWARD_ONLY:
             found.evaluators.append(Candidate(device, plan))
         else:
             found.trainers.append(Candidate(device, plan))
