@@ -35,6 +35,7 @@ pytestmark = [
 MARKER = "Quillwort-61-Zyxomancer"
 ENGINE, TORCH = "phone", "desk"
 LOCAL = {"steps": 8, "batch": 2, "seq_len": 64, "min_seq_len": 64, "lr": 0.02}
+FORWARD = {"side": 2, "steps": 14, "batch": 4}
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
                 agent.start()
             for agent in agents.values():
                 tap.await_message(DeviceInfo, agent.device)
-            hub.submit(job_text("notes", base, cohort={"min": 1, "max": 9}, local=LOCAL))
+            local = LOCAL | {"forward": FORWARD}
+            hub.submit(job_text("notes", base, cohort={"min": 2, "max": 9}, local=local))
             maps = worker_maps(agents[ENGINE])
             job = await_end(hub, "notes")
             hub.submit(
@@ -102,7 +104,7 @@ def test_it_evaluates_in_each_round_what_torch_evaluates(fleet: Fleet) -> None:
     assert fleet.job.summary.phase == "done", (fleet.job.summary, fleet.hub.log[-3000:])
     for one in fleet.job.rounds:
         members = {member.device: member for member in one.members}
-        assert members[ENGINE].role == "infer", members[ENGINE]
+        assert (members[ENGINE].role, members[ENGINE].rung) == ("infer", "forward-only")
         assert members[ENGINE].state == "delivered", fleet.agents[ENGINE].log[-3000:]
         assert members[TORCH].role == "lora"
         wanted = members[TORCH].heldout_loss
@@ -110,6 +112,17 @@ def test_it_evaluates_in_each_round_what_torch_evaluates(fleet: Fleet) -> None:
     for losses in (fleet.job.loss_before, fleet.job.loss_after):
         assert losses[ENGINE] == pytest.approx(losses[TORCH], rel=1e-2)
     assert fleet.job.loss_after[ENGINE] < fleet.job.loss_before[ENGINE]
+
+
+def test_it_trains_without_backprop_and_the_hub_takes_what_it_sends(fleet: Fleet) -> None:
+    assert fleet.hub.accepted("notes") == [
+        (round_, device) for round_ in (1, 2) for device in (TORCH, ENGINE)
+    ]
+    for one in fleet.job.rounds:
+        (member,) = [member for member in one.members if member.device == ENGINE]
+        assert (member.steps, member.rank) == (FORWARD["steps"], FORWARD["side"])
+        assert 0 < member.update_bytes <= 1024
+        assert member.loss_last is not None
 
 
 def test_it_reads_a_file_that_was_made_of_the_job_s_base(fleet: Fleet) -> None:
@@ -129,8 +142,8 @@ def test_its_worker_has_no_torch_and_its_plan_says_what_it_computes_with(fleet: 
     assert {one.runtimes[0] for one in told} == {"llama.cpp"}
     assert {one.runtimes[0] for one in fleet.tap.messages(DeviceInfo, TORCH)} == {"torch"}
     plans = [one.plans["notes"] for one in told if "notes" in one.plans]
-    assert {(one.role, one.derived) for one in plans} == {("infer", "gguf-q8_0")}
-    assert plans[-1].reason.startswith("infer (llama.cpp, gguf-q8_0): runtime ")
+    assert {(one.rung, one.derived) for one in plans} == {("forward-only", "gguf-q8_0")}
+    assert plans[-1].reason.startswith("forward-only (llama.cpp, gguf-q8_0): runtime ")
     results = [one for one in fleet.tap.messages(Result, ENGINE) if one.job == "notes"]
     assert results
     assert all(one.peak_bytes < one.predicted_peak_bytes for one in results)

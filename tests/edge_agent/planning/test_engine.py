@@ -94,7 +94,25 @@ def test_too_little_memory_is_said_in_bytes() -> None:
 
 def test_without_a_hub_the_lines_are_those_that_a_hub_makes_by_default() -> None:
     lines = local_ladder(SHAPE, KNOBS, MUCH, LLAMA)
-    assert [line.derived for line in lines] == list(USUAL)
+    assert [line.derived for line in lines] == ["gguf-q8_0", "gguf-q4_0"]
+    onnx = msgspec.structs.replace(LLAMA, runtime="onnxruntime")
+    assert {line.derived for line in local_ladder(SHAPE, KNOBS, MUCH, onnx)} == {
+        one for one in USUAL if one.startswith("onnx-")
+    }
+
+
+def test_where_a_job_lets_it_cores_are_trained_without_backprop() -> None:
+    knobs = msgspec.structs.replace(KNOBS, forward=4, forward_batch=8)
+    lines = ladder(SHAPE, knobs, MUCH, LLAMA, derived=["gguf-q8_0"])
+    assert [(one.role, one.rung, one.rank, one.batch) for one in lines] == [
+        ("infer", "forward-only", 4, 8),
+        ("infer", "infer", 0, 1),
+    ]
+    assert lines[0].reason.startswith("forward-only (llama.cpp, gguf-q8_0): runtime ")
+    assert lines[0].predicted_peak_bytes > lines[1].predicted_peak_bytes
+    assert 0 < lines[0].bytes_up <= 1024
+    prompts = msgspec.structs.replace(knobs, method="prompt")
+    assert {one.rung for one in ladder(SHAPE, prompts, MUCH, LLAMA, derived=USUAL)} == {"infer"}
 
 
 def test_the_engine_s_own_sizes_are_the_plan_s() -> None:
