@@ -17,7 +17,8 @@ from wire.messages import JobKnobs, ModelShape
 PIECE = 128
 LOGITS = 4 * 1024 * 1024
 _CELLS = 256
-_KEY_BYTES = 2  # of a key's or a value's number: float16
+#: Of a key's or a value's number: float16; and float32, of which a copy grows beside it.
+_KEY_BYTES = {"llama.cpp": 2, "onnxruntime": 8}
 #: Graph, backend buffers and heap of a context that don't follow from sizes [measured].
 _CONTEXT_BYTES = 10_000_000
 #: Of what a piece of tokens makes in a block, so many copies are there at a time [measured].
@@ -75,6 +76,7 @@ def engine_terms(case: Case, rung: str, kind: str) -> dict[str, int]:
         kind: of the base's file; empty for its own.
     """
     shape = case.shape
+    runtime = DERIVED[kind].runtime if kind else "llama.cpp"
     cells = -(-case.row // _CELLS) * _CELLS
     piece = min(PIECE, case.row)
     outputs = max(1, min(piece, LOGITS // shape.vocab_size))
@@ -82,12 +84,15 @@ def engine_terms(case: Case, rung: str, kind: str) -> dict[str, int]:
     wide = 4 * shape.hidden_size + 2 * case.queries + 2 * case.keys + 3 * shape.mlp_size
     scores = shape.heads * cells
     factors = case.factors(case.adapter_rank) * FLOAT_BYTES
+    # ONNX Runtime computes in float32: a float16 matrix is there in both while it is used.
+    matrix = FLOAT_BYTES * shape.vocab_size * shape.hidden_size if kind == "onnx-f16" else 0
     return {
         "file": file_bytes(shape, kind),
-        "keys and values": 2 * shape.layers * case.keys * cells * _KEY_BYTES,
+        "keys and values": 2 * shape.layers * case.keys * cells * _KEY_BYTES[runtime],
         "buffers": _CONTEXT_BYTES
         + _COPIES * piece * (wide + scores) * FLOAT_BYTES
-        + 2 * outputs * shape.vocab_size * FLOAT_BYTES,
+        + 2 * outputs * shape.vocab_size * FLOAT_BYTES
+        + matrix,
         "adapter": _ADAPTERS[rung] * factors + case.prompt_numbers * FLOAT_BYTES,
         "text": KEPT_BYTES,
     }

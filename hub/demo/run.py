@@ -49,6 +49,8 @@ JOB = "demo"
 FLEET = "demo"
 POLL_S = 0.5
 START_S = 60.0
+#: For the device without torch: few directions, so that nobody waits for it.
+FORWARD = {"side": 2, "steps": 28, "batch": 8}
 PIPED_COLUMNS = 120  # where nobody's window sets the width
 #: No round of the demo takes longer than a few minutes, whatever the machine.
 LIMIT_S = 1800.0
@@ -194,6 +196,8 @@ class Demo:
 
     def _job_file(self, base: Path) -> dict[str, Any]:
         job = demo_job(base, self._rounds, self._seed)
+        if self._llama_cpp:
+            job["local"]["forward"] = FORWARD
         (self.folder / "job.yaml").write_text(yaml.safe_dump(job, sort_keys=False))
         return job
 
