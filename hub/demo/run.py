@@ -50,7 +50,7 @@ FLEET = "demo"
 POLL_S = 0.5
 START_S = 60.0
 #: For the device without torch: few directions, so that nobody waits for it.
-FORWARD = {"side": 2, "steps": 28, "batch": 8}
+FORWARD = {"side": 2, "steps": 14, "batch": 4}
 PIPED_COLUMNS = 120  # where nobody's window sets the width
 #: No round of the demo takes longer than a few minutes, whatever the machine.
 LIMIT_S = 1800.0
