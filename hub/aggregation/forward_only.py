@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-
 from hub.aggregation.contract import Array, RefusedUpdateError
 from wire.codecs import by_name
 from wire.errors import MalformedError
