@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
 
+import msgspec
 import torch
 
 from bench.federation import Device, Federation
@@ -113,6 +114,12 @@ def _gain(base: Base, start: Start, text: Path, seed: int, *, quick: bool) -> Ga
         lr=0.0,
         seed=seed,
         trains="core",
+        forward=ForwardOnly(
+            version=VERSION,
+            epsilon=_PART.epsilon,
+            fresh=_PART.fresh,
+            reach=reach(0.003, 20),
+        ),
     )
     held_out = held_out_rows(base.encoder, [str(text)], SEQ_LEN, Cleaning())
     rows = training_rows(base.encoder, [str(text)], _with(work, steps=passes), Cleaning())
@@ -121,14 +128,7 @@ def _gain(base: Base, start: Start, text: Path, seed: int, *, quick: bool) -> Ga
     placed = base.place(start, trained)
     before = _loss(placed, held_out)
     session = PlacedCores(placed, start, BATCH)
-    forward = ForwardOnly(
-        version=VERSION,
-        side=_PART.side,
-        epsilon=_PART.epsilon,
-        fresh=_PART.fresh,
-        reach=reach(0.003, 20),
-    )
-    done = train_forward(session, rows, session.sides, work, forward, lambda *_: None)
+    done = train_forward(session, rows, session.sides, work, lambda *_: None)
     gained = before - _loss(placed, held_out)
     backprop = []
     for rate in RATES[1:2] if quick else RATES:
@@ -144,15 +144,7 @@ def _gain(base: Base, start: Start, text: Path, seed: int, *, quick: bool) -> Ga
 
 
 def _with(work: LocalWork, *, steps: int, lr: float = 0.0) -> LocalWork:
-    return LocalWork(
-        steps=steps,
-        batch=work.batch,
-        seq_len=work.seq_len,
-        optimizer=work.optimizer,
-        lr=lr,
-        seed=work.seed,
-        trains=work.trains,
-    )
+    return msgspec.structs.replace(work, steps=steps, lr=lr)
 
 
 def _loss(placed: Placed, held_out: list[Tokens]) -> float:

@@ -26,7 +26,10 @@ _KINDS = {2: "bf16", 4: "f32"}
 
 
 def step_flops(case: Case, rung: str) -> float:
-    """Return the floating-point operations of a pass; of rungs that never go backward, of a batch's evaluation."""
+    """Return the floating-point operations of a pass.
+
+    Of rungs that never go backward that is a batch's evaluation.
+    """
     shape = case.shape
     products = _PASSES[rung] * case.block_parameters
     if rung in _BLOCKWISE and rung not in FORWARDS:

@@ -18,13 +18,13 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.errors import DataError
+from edge_agent.errors import AgentError, DataError
 from edge_agent.inference.contract import CoreSession
 from edge_agent.training.errors import DivergedError, PausedError
 from edge_agent.training.looks import Looks
 from edge_agent.training.steps_file import StepsFile, Taken
 from edge_agent.training.tokens import Row, drawn_rows
-from wire.forward_only import Moves
+from wire.forward_only import VERSION, Moves
 from wire.messages import ForwardOnly, LocalWork, TrainMetrics
 
 
@@ -46,7 +46,6 @@ def train(
     rows: Sequence[Row],
     sides: Sequence[int],
     work: LocalWork,
-    forward: ForwardOnly,
     on_step: Callable[[int, float | None], None],
     *,
     kept: StepsFile | None = None,
@@ -58,18 +57,19 @@ def train(
         session: the adapter with which the task begins.
         rows: to draw from.
         sides: of each core, in the order of the targets' names.
-        work: directions as ``steps``, rows of a loss as ``batch``, seed.
-        forward: how.
+        work: directions as ``steps``, rows of a loss as ``batch``, seed; and ``forward``.
         on_step: told the number of directions done and the loss where they led, per token.
         kept: where the steps are kept now and then, and taken up from if there are some.
         pause_asked: looked at before each loss.
 
     Raises:
         DataError: no rows.
+        AgentError: the work is of another kind, or of a version that is not known here.
         DivergedError: the loss of the adapter as it came is NaN or infinite.
         PausedError: after the steps were saved; the same call goes on from there.
         EngineError: of the session.
     """
+    forward = _checked(work.forward)
     if not rows:
         raise DataError("there is no row to train on. Add more text.")
     run = _Run(session, rows, sides, work, forward)
@@ -96,6 +96,16 @@ def train(
             seconds_per_step=run.taken.seconds / len(run.taken.steps),
         ),
     )
+
+
+def _checked(forward: ForwardOnly | None) -> ForwardOnly:
+    if forward is None or forward.version != VERSION:
+        asked = "nothing of it" if forward is None else f"version {forward.version}"
+        raise AgentError(
+            f"training without backprop was asked for, with {asked}; version {VERSION} is known "
+            "here. Update the older side."
+        )
+    return forward
 
 
 @dataclass

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import msgspec
 
-from edge_agent.errors import AgentError
 from edge_agent.inference.contract import CoreSession
 from edge_agent.protocol import Event, Progress, Work
 from edge_agent.training.forward_only import train
 from edge_agent.training.steps_file import StepsFile
 from edge_agent.training.tokens import Row
-from wire.forward_only import VERSION, pack_steps
+from wire.forward_only import pack_steps
 from wire.messages import LocalWork, TrainMetrics
 
 
@@ -46,21 +45,12 @@ def train_and_pack(
         PausedError: after the steps so far were saved.
         AgentError: it can't be done.
     """
-    forward = local.forward
-    if forward is None or forward.version != VERSION:
-        asked = "nothing" if forward is None else f"version {forward.version}"
-        raise AgentError(
-            f"training without backprop is asked for by {asked}; version {VERSION} is known here. "
-            "Update the older side."
-        )
 
     def on_step(step: int, loss: float | None) -> None:
         report(Progress(task=work.task, stage="train", step=step, steps=local.steps, loss=loss))
 
     on_step(0, None)
-    done = train(
-        session, rows, sides, local, forward, on_step, kept=_kept(work), pause_asked=pause_asked
-    )
+    done = train(session, rows, sides, local, on_step, kept=_kept(work), pause_asked=pause_asked)
     report(Progress(task=work.task, stage="pack"))
     path = Path(work.out) / "update.steps"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -76,8 +76,8 @@ class Looks:
             return Step(0.0, level)
         self._contradiction += float(slopes.var()) / max(1, len(slopes) - 1) / steep
         self._count += 1
-        worth = slope**2 / steep
-        share = max(0.0, 1.0 - self._contradiction / self._count / worth)
+        worth, doubt = slope**2 / steep, self._contradiction / self._count
+        share = max(0.0, 1.0 - doubt / worth) if worth > 0 else 0.0
         distance = rounded(-share * slope / steep)
         return Step(distance, level + slopes * distance + max(bend, 0.0) * distance**2 / 2)
 

@@ -1,4 +1,4 @@
-"""What a task without backprop has done so far, on disk: a pause or a kill costs a minute at most."""
+"""What a task without backprop has done so far, on disk: a pause or a kill costs a minute."""
 
 import hashlib
 import json

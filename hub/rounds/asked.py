@@ -82,7 +82,6 @@ def _forward(local: LocalPart) -> ForwardOnly | None:
         return None
     return ForwardOnly(
         version=VERSION,
-        side=part.side,
         epsilon=part.epsilon,
         fresh=part.fresh,
         reach=forward_reach(local),

@@ -11,7 +11,6 @@ from hub.aggregation.contract import (
     AggregationError,
     Contribution,
     Kind,
-    ProductRule,
     Slice,
     Strategy,
     Trained,
@@ -30,6 +29,7 @@ from hub.rounds.state import Update
 from hub.scheduling.contract import FORWARD_ONLY
 from wire.blobs import BlobStore
 from wire.manifest import AdapterManifest
+from wire.trained_factors import Trains
 
 
 class SpoiledUpdateError(AggregationError):
@@ -73,7 +73,14 @@ def combine_round(
     start = adapters.load(action.start)
     product = product_rule(rule)
     with ExitStack() as stack:
-        gathered = _gathered(blobs, adapters, action, strategy, trained, product, step)
+        gathered = _gathered(
+            blobs,
+            adapters,
+            action,
+            strategy=strategy,
+            trained=trained,
+            trains=lambda one: trains_of(product, one.rung, step(one.round)),
+        )
         contributions = [
             replace(one, update=stack.enter_context(_cores(blobs, start.manifest, one, by, seed)))
             if by.rung == FORWARD_ONLY
@@ -135,10 +142,10 @@ def _gathered(
     blobs: BlobStore,
     adapters: Adapters,
     action: Combine,
+    *,
     strategy: Strategy,
     trained: Callable[[Update, int], Trained],
-    product: ProductRule,
-    step: Callable[[int], int],
+    trains: Callable[[Update], Trains],
 ) -> _Gathered:
     found = _Gathered([], {}, {})
     kinds: tuple[Kind, ...] = ("lora", "prompt", "full")
@@ -149,9 +156,8 @@ def _gathered(
         weights = strategy.weights([trained(one, action.round) for one in updates])
         found.shares[kind] = _share(weights)
         for update, weight in zip(updates, weights, strict=True):
-            trains = trains_of(product, update.rung, step(update.round))
             one = _contribution(blobs, adapters, action, update, weight)
-            found.contributions.append((replace(one, trains=trains), update))
+            found.contributions.append((replace(one, trains=trains(update)), update))
             found.record[f"weight.{update.device}"] = weight
     return found
 

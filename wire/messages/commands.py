@@ -24,10 +24,12 @@ class Adversarial(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ForwardOnly(msgspec.Struct, frozen=True, kw_only=True):
-    """Training of cores without backprop (`wire.forward_only`); a step is one direction."""
+    """Training of cores without backprop (`wire.forward_only`); a step is one direction.
+
+    The cores' side is the offer's rank, less where a target has less.
+    """
 
     version: int  # of the directions and of the update's bytes
-    side: Annotated[int, msgspec.Meta(ge=1, le=64)]  # of each core, where its target has as many
     epsilon: float  # how far is looked first, in an entry of a core
     fresh: Annotated[int, msgspec.Meta(ge=1)]  # directions that are looked along on the same rows
     reach: float  # greatest root mean square of a core's move that is accepted
@@ -70,7 +72,7 @@ class Offer(Message, frozen=True, kw_only=True):
     kind: Literal["train", "evaluate"]
     role: Role
     rung: str
-    rank: int  # of this device's LoRA factors; 0 for other roles
+    rank: int  # of this device's LoRA factors, or the side of its cores; 0 for other roles
     adapter: AdapterRef
     base: str  # digest
     http: str  # where the base is fetched
