@@ -10,9 +10,10 @@ from collections.abc import Callable, Collection
 from bench.report import BenchError, Row, exit_code, failed, say, show
 from bench.serving_logits import logit_rows
 from bench.serving_onnx import onnx_rows
+from bench.serving_onnx_memory import onnx_memory_rows
 from wire.errors import WireError
 
-PARTS = ("logits", "onnx")
+PARTS = ("logits", "onnx", "onnx-memory")
 
 
 def measure(*, quick: bool, wanted: Collection[str] = PARTS) -> list[Row]:
@@ -20,6 +21,7 @@ def measure(*, quick: bool, wanted: Collection[str] = PARTS) -> list[Row]:
     parts: dict[str, Callable[[], list[Row]]] = {
         "logits": lambda: logit_rows(quick=quick),
         "onnx": lambda: onnx_rows(quick=quick),
+        "onnx-memory": lambda: onnx_memory_rows(quick=quick),
     }
     return [row for name in PARTS if name in wanted for row in _rows(name, parts[name])]
 
