@@ -11,10 +11,11 @@ from bench.forward_only import forward_rows
 from bench.report import BenchError, Row, exit_code, failed, say, show
 from bench.serving_logits import logit_rows
 from bench.serving_onnx import onnx_rows
+from bench.serving_onnx_memory import onnx_memory_rows
 from bench.serving_size import size_rows
 from wire.errors import WireError
 
-PARTS = ("logits", "onnx", "size", "forward")
+PARTS = ("logits", "onnx", "onnx-memory", "size", "forward")
 
 
 def measure(*, quick: bool, wanted: Collection[str] = PARTS) -> list[Row]:
@@ -22,6 +23,7 @@ def measure(*, quick: bool, wanted: Collection[str] = PARTS) -> list[Row]:
     parts: dict[str, Callable[[], list[Row]]] = {
         "logits": lambda: logit_rows(quick=quick),
         "onnx": lambda: onnx_rows(quick=quick),
+        "onnx-memory": lambda: onnx_memory_rows(quick=quick),
         "size": lambda: size_rows(quick=quick),
         "forward": lambda: forward_rows(quick=quick),
     }

@@ -74,7 +74,8 @@ def _graph(folder: Path, stored: BaseType) -> Graph:
 
     def planned(name: str, bits: int) -> Matrix:
         out, width = shapes[name]
-        return plan(graph, name, (out, width), bits, lambda: weights.get(name))
+        looked_up = name == _EMBEDDING
+        return plan(graph, name, (out, width), bits, lambda: weights.get(name), looked_up=looked_up)
 
     tied = _HEAD not in shapes
     embedding = planned(_EMBEDDING, head_bits if tied else bits)

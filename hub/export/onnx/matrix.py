@@ -45,7 +45,13 @@ class Matrix:
 
 
 def plan(
-    graph: Graph, name: str, shape: tuple[int, int], bits: int, read: Callable[[], Array]
+    graph: Graph,
+    name: str,
+    shape: tuple[int, int],
+    bits: int,
+    read: Callable[[], Array],
+    *,
+    looked_up: bool = False,
 ) -> Matrix:
     """Add a matrix to the graph's file.
 
@@ -55,6 +61,7 @@ def plan(
         shape: (out, in).
         bits: 32, 16, 8 or 4; rows that are no multiple of 32 have 16 in place of the latter two.
         read: returns its numbers.
+        looked_up: whether its rows are wanted (`rows`).
     """
     if bits < 16 and shape[1] % BLOCK:
         bits = 16
@@ -63,9 +70,12 @@ def plan(
         tensors: tuple[Outside, ...] = (Outside(kind, ((name, shape),)),)
     else:
         out, blocks, block_bytes = shape[0], shape[1] // BLOCK, BLOCK * bits // 8
-        quanta = ((name, (out, blocks, block_bytes)), (f"{name}.rows", (out, blocks * block_bytes)))
+        # Products and look-ups want the same bytes in unlike shapes.
+        names: list[tuple[str, tuple[int, ...]]] = [(name, (out, blocks, block_bytes))]
+        if looked_up:
+            names.append((f"{name}.rows", (out, blocks * block_bytes)))
         tensors = (
-            Outside(TensorProto.UINT8, quanta),
+            Outside(TensorProto.UINT8, tuple(names)),
             Outside(TensorProto.FLOAT, ((f"{name}.scales", (out, blocks)),)),
         )
     graph.planned.append(Planned(tensors, lambda: _stored(as_float32(read(), name), name, bits)))

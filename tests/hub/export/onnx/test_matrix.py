@@ -12,7 +12,7 @@ from hub.export.onnx.matrix import plan, product, rows
 def computed(weight: np.ndarray, bits: int, x: np.ndarray, ids: np.ndarray):
     """Return x Wᵀ + 1 and rows of W by ONNX Runtime."""
     graph = Graph()
-    matrix = plan(graph, "w", weight.shape, bits, lambda: weight)
+    matrix = plan(graph, "w", weight.shape, bits, lambda: weight, looked_up=True)
     graph.input("x", FLOAT, ("n", weight.shape[1]))
     graph.input("ids", INT64, ("m",))
     bias = graph.constant(np.ones(len(weight), np.float32), "bias")
