@@ -1,11 +1,14 @@
 """A tiny model that is served: by an engine of three lines, and by llama.cpp."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge_agent.inference.contract import EngineError
+from tests.edge_agent.conftest import save_tokenizer
+from tests.edge_agent.serving.model import TEMPLATE, write_model
 
 
 class CountingSession:
@@ -49,3 +52,17 @@ class CountingSession:
 def session() -> CountingSession:
     """Return a session with two slots of 32 positions, in which tokens count up."""
     return CountingSession()
+
+
+@pytest.fixture(scope="session")
+def served_base(make_base: Callable[..., Path]) -> Path:
+    """Return the folder of a base with a chat template."""
+    base = make_base("llama")
+    save_tokenizer(base, TEMPLATE)
+    return base
+
+
+@pytest.fixture(scope="session")
+def gguf(served_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the same base as a GGUF file."""
+    return write_model(served_base, tmp_path_factory.mktemp("served"))
