@@ -5,6 +5,7 @@ Each is used before it is measured, for Python compiles what it imports.
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -87,8 +88,17 @@ def _use(python: Path, engine: Engine) -> None:
     found = json.loads(_run([str(python.with_name("lorikeet-agent")), "probe", "--json"]))
     if found["runtimes"] != [engine.name]:
         raise BenchError(f"{python} has {found['runtimes']} to compute with, not {engine.name}.")
-    asked = '{"type":"warm"}\n{"type":"calibrate","wide":false,"full":false}\n'
-    said = _run([str(python), "-P", "-m", "edge_agent.worker"], asked)
+    asked = b'{"type":"calibrate","wide":false,"full":false}\n'
+    worker = [str(python), "-P", "-m", "edge_agent.worker"]
+    with subprocess.Popen(
+        worker, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment_words()
+    ) as process:
+        if process.stdin is None or process.stdout is None:
+            raise BenchError("the worker has no pipes.")
+        process.stdin.write(asked)
+        process.stdin.flush()
+        said = process.stdout.readline().decode()
+        process.stdin.close()  # which ends it
     if "calibrated" not in said:
         raise BenchError(f"{engine.name}'s worker says: {said.strip()[-500:]}")
 
@@ -136,13 +146,21 @@ def _wheels() -> str:
     return done.strip()
 
 
-def _run(command: Sequence[str], stdin: str = "") -> str:
+def _environment_words() -> dict[str, str]:
+    """Return this process's environment without what would lead to other code, or another engine."""
+    others = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "LORIKEET_RUNTIME")
+    return {name: value for name, value in os.environ.items() if name not in others}
+
+
+def _run(command: Sequence[str]) -> str:
     """Run a command to its end; return what it wrote.
 
     Raises:
         BenchError: it failed.
     """
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=_environment_words()
+    )
     if done.returncode != 0:
         last = "".join((done.stderr or done.stdout).strip().splitlines()[-3:])
         raise BenchError(f"{' '.join(command)[:200]} failed: {last[-500:]}")

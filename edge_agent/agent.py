@@ -21,6 +21,7 @@ from edge_agent.gather import Adapters
 from edge_agent.hearing import Hearing
 from edge_agent.jobs import KnownJobs
 from edge_agent.limits.enforcement import Enforcement
+from edge_agent.local_serving import LocalServing
 from edge_agent.metering import Metering
 from edge_agent.peaks import Peaks
 from edge_agent.probe.memory import MemoryLimit, memory_limit
@@ -133,6 +134,7 @@ class Supervisor:
         self.setbacks = Setbacks(self)
         self.calibrating = Calibrating(self)
         self.resting = Resting(self)
+        self.local_serving = LocalServing(self)
         self.worker_events = WorkerEvents(self)
 
     def stop(self) -> None:
@@ -232,6 +234,7 @@ class Supervisor:
 
     def _on_gathered(self) -> None:
         """A blob is here: others may be named in it, and a task may have waited for it."""
+        self.local_serving.changed()
         self.tasks.refresh_adapters()
         self.tasks.advance()
 
@@ -264,6 +267,7 @@ class Supervisor:
         if changed:
             self.replan()
         self.tasks.refresh_adapters()  # planned first: the broadcast is right behind
+        self.local_serving.changed()
 
     # Greeting
 
@@ -313,6 +317,7 @@ class Supervisor:
                 log.info("job %s: role %s. %s", job, plan.role, plan.reason)
         if self.jobs.plans and all(plan.role == "none" for plan in self.jobs.plans.values()):
             self.worker.stop()  # nothing will be asked of it
+        self.local_serving.changed()
         if self.welcomed:
             self.teller.info()
 
@@ -328,6 +333,7 @@ class Supervisor:
         busy = self.tasks.current is not None
         self.worker.tick(now, busy=busy)
         self.resting.tick(now)
+        self.local_serving.tick(now)
         self.setbacks.tick(now)
         self.teller.tick(now)
         self.tasks.tick(now)

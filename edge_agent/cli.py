@@ -5,7 +5,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from edge_agent import cli_train
+from edge_agent import cli_serve, cli_train
 from edge_agent.errors import UsageError
 from edge_agent.option_values import (
     absolute,
@@ -284,6 +284,8 @@ def plan(  # noqa: PLR0917  (options)
 
 
 app.command(epilog=cli_train.EXAMPLES)(cli_train.train)
+app.command(epilog=cli_serve.SERVE_EXAMPLES)(cli_serve.serve)
+app.command(epilog=cli_serve.CHAT_EXAMPLES)(cli_serve.chat)
 
 
 @app.command(epilog="Example: lorikeet-agent probe --memory 700MB --json")

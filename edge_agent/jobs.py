@@ -100,6 +100,10 @@ class KnownJobs:
         """Return the job's ladder as it was planned last, the highest line first."""
         return self._lines.get(job, [])
 
+    def announced(self, job: str) -> RoundAnnounce | None:
+        """Return what was said last of a job that is still going on."""
+        return self._announced.get(job)
+
     def plan_of(self, job: str) -> RungPlan | None:
         return self.plans.get(job)
 

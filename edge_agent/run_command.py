@@ -59,7 +59,7 @@ def run_agent(settings: Settings) -> int:
     """
     from edge_agent.agent import Supervisor
 
-    _log_to_stderr()
+    log_to_stderr()
     with _only_one(Path(settings.state_folder)):
         agent = Supervisor(settings)
         for number in _STOPS:
@@ -90,7 +90,8 @@ def _only_one(folder: Path) -> Iterator[None]:
         yield
 
 
-def _log_to_stderr() -> None:
+def log_to_stderr() -> None:
+    """Let the log go to standard error, in characters that a terminal takes."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(Printable())
     logging.basicConfig(

@@ -169,7 +169,7 @@ class Tasks:
             task.stage = "adapter"
             return
         task.adapter_wait_s = task.adapter_wait_s or time.monotonic() - task.started_at
-        if self._agent.resting.trouble is not None:
+        if self._agent.resting.trouble is not None or self._agent.local_serving.yields:
             task.stage = "paused"
             return
         task.base = base.name
@@ -231,6 +231,7 @@ class Tasks:
                 if event.update is not None:
                     task.update = self._agent.blobs.put_file(Path(event.update))
                     task.update_bytes = self._agent.blobs.size(task.update) or 0
+                self._agent.local_serving.changed()  # parts may be made that were not
                 self.advance()
             case Paused():
                 self._agent.worker.on_idle()
@@ -263,7 +264,9 @@ class Tasks:
     def refresh_adapters(self) -> None:
         """Gather the newest adapters, let older ones go."""
         task = self.current
-        keep = {task.update} if task is not None and task.update is not None else set[str]()
+        keep = self._agent.local_serving.kept
+        if task is not None and task.update is not None:
+            keep.add(task.update)
         others = controls_of(task.offer) if task is not None else []
         self._agent.adapters.refresh(task.offer.adapter if task else None, keep, others)
 
@@ -278,6 +281,7 @@ class Tasks:
                 self._agent.worker.replace()
             trouble = self._agent.resting.trouble
             why = f"; it rests: {trouble.reason}" if trouble is not None else ""
+            why += "; a user waits for answers" if self._agent.local_serving.yields else ""
             self.fail(f"not done within {task.offer.deadline_s:.0f} s{why}")
 
     def progress(self) -> TaskProgress | None:

@@ -26,27 +26,32 @@ def import_engine(runtime: str) -> None:
         import onnxruntime  # noqa: F401
 
 
-def open_engine(folder: Path, threads: int) -> Engine:
+def open_engine(
+    model: Path, threads: int, *, runtime: str | None = None, repack: bool = False
+) -> Engine:
     """Return an engine on a base.
 
     Args:
-        folder: of a base, or of what was derived of it.
+        model: folder or file of a base, or of what was derived of it.
         threads: for computing.
+        runtime: the only engine that will do; None for the one that reads the file.
+        repack: whether llama.cpp may hold weights twice, which is faster.
 
     Raises:
         EngineError: the engine isn't installed, or refuses the file.
         ModelError: no engine reads the folder's files.
     """
-    if any(folder.glob("*.gguf")):
+    gguf = model.suffix == ".gguf" or any(model.glob("*.gguf"))
+    if gguf and runtime in (None, LLAMA):
         from edge_agent.inference.llama.engine import LlamaEngine
 
-        return LlamaEngine(folder, threads=threads)
-    graphs = sorted(folder.glob("*.onnx"))
-    if graphs:
+        return LlamaEngine(model, threads=threads, repack=repack)
+    graphs = [model] if model.suffix == ".onnx" else sorted(model.glob("*.onnx"))
+    if graphs and runtime in (None, ONNX):
         from edge_agent.inference.onnx.engine import OnnxEngine
 
         return OnnxEngine(graphs[0], threads=threads)
     raise ModelError(
-        f"{folder} holds no file that an engine here reads: neither GGUF nor ONNX. Is "
-        "models.derived set at the hub?"
+        f"{model} holds no file that {runtime or 'an engine here'} reads: neither GGUF nor ONNX. "
+        "Is models.derived set at the hub?"
     )

@@ -1,5 +1,6 @@
 """Makes parts of an adapter of older ones and differences, before a task begins."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edge_agent.errors import AdapterError, DifferenceError
@@ -25,14 +26,37 @@ def manifest_of(work: Work) -> AdapterManifest:
 def follow_all(work: Work, manifest: AdapterManifest) -> dict[str, Path]:
     """Return the files of all parts of a task's adapter by sha256; missing ones are made.
 
+    Raises:
+        DifferenceError: a part does not come to what the manifest says.
+    """
+    parts = {sha256: Path(path) for sha256, path in work.parts.items()}
+    return follow_parts(parts, work.following, manifest, Path(work.out), Path(work.blobs))
+
+
+def follow_parts(
+    parts: Mapping[str, Path],
+    following: Sequence[Following],
+    manifest: AdapterManifest,
+    folder: Path,
+    blobs: Path,
+) -> dict[str, Path]:
+    """Return the files of all parts of an adapter by sha256; missing ones are made.
+
     What is made goes into the blob store, so that the next difference can be added to it.
+
+    Args:
+        parts: files of those that are here.
+        following: how the others are made.
+        manifest: of the adapter.
+        folder: for drafts.
+        blobs: folder of the blob store.
 
     Raises:
         DifferenceError: a part does not come to what the manifest says.
     """
-    paths = {sha256: Path(path) for sha256, path in work.parts.items()}
-    for one in work.following:
-        paths[one.part] = _made(one, manifest, Path(work.out), BlobStore(Path(work.blobs)))
+    paths = dict(parts)
+    for one in following:
+        paths[one.part] = _made(one, manifest, folder, BlobStore(blobs))
     return paths
 
 

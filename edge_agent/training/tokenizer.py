@@ -91,6 +91,19 @@ class Tokenizer:
 
         return encode_long(encode, text)
 
+    def text(self, ids: Sequence[int]) -> str:
+        """Return what token ids say; special tokens say nothing.
+
+        Loads the vocabulary again after `release`.
+        """
+        found: str = self._loaded().decode(list(ids), skip_special_tokens=True)
+        return found
+
+    def id_of(self, token: str) -> int | None:
+        """Return the id of a token by its name, None where the vocabulary has none."""
+        found: int | None = self._loaded().token_to_id(token)
+        return found
+
     def chat(self, turns: Sequence[Mapping[str, str]], add_generation_prompt: bool) -> str | None:
         """Return a conversation as the model's chat template writes it, None without a template.
 

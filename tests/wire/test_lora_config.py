@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from hub.offline.lora_config import LoraConfig, read_config
 from wire.errors import MalformedError
+from wire.lora_config import LoraConfig, read_config
 
 PLAIN = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "base_model_name_or_path": "b"}
 

@@ -1,0 +1,157 @@
+"""Continuous batching: one thread computes all answers together, a token each turn.
+
+As in Orca (Yu et al. 2022, OSDI), answers join and leave between turns. A new adapter is a new
+session: answers under way end on the old one, which is closed behind the last of them.
+"""
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from edge_agent.errors import AgentError
+from edge_agent.inference.contract import EngineError, Session
+from edge_agent.serving.generation import Broke, Generation
+from edge_agent.serving.slots import Slots
+
+
+class FullError(AgentError):
+    """Too many requests wait already."""
+
+
+class Scheduler:
+    """Answers requests on the newest session.
+
+    Args:
+        queue: requests that may wait.
+        piece: tokens of questions that are taken in one turn.
+        tell_waiting: told whether a user waits, whenever that changes; by the engine's thread.
+    """
+
+    def __init__(
+        self,
+        *,
+        queue: int = 32,
+        piece: int = 64,
+        tell_waiting: Callable[[bool], None] = lambda _: None,
+    ) -> None:
+        self._most = queue
+        self._piece = piece
+        self._tell_waiting = tell_waiting
+        self._changed = threading.Condition()
+        self._queue: deque[Generation] = deque()
+        self._current: Slots | None = None
+        self._old: list[Slots] = []
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def adapter(self) -> str | None:
+        """The name of the adapter that the next request gets, None while there is no session."""
+        current = self._current
+        return None if current is None else current.adapter
+
+    @property
+    def slots(self) -> int:
+        """How many answers there may be at a time."""
+        current = self._current
+        return 0 if current is None else current.session.slots
+
+    @property
+    def busy(self) -> int:
+        """How many answers are under way or waited for."""
+        with self._changed:
+            return len(self._queue) + sum(slots.busy for slots in self._all())
+
+    def submit(self, generation: Generation) -> None:
+        """Queue a request; what comes of it is told to it.
+
+        Raises:
+            FullError: too many wait already.
+            EngineError: the server is stopping.
+        """
+        with self._changed:
+            if self._closed:
+                raise EngineError("the server is stopping.")
+            if len(self._queue) >= self._most:
+                raise FullError(f"{self._most} requests wait already; try again in a moment.")
+            self._queue.append(generation)
+            self._changed.notify()
+
+    def switch(self, session: Session, adapter: str) -> None:
+        """Let the next requests be answered by a session, which is closed here in the end."""
+        with self._changed:
+            if self._closed:
+                session.close()
+                return
+            if self._current is not None:
+                self._old.append(self._current)
+            self._current = Slots(session, adapter, self._piece)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """End all answers, and close the sessions."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _all(self) -> list[Slots]:
+        return [*self._old, *([self._current] if self._current is not None else [])]
+
+    def _run(self) -> None:
+        waiting = False
+        while True:
+            with self._changed:
+                self._changed.wait_for(self._has_work)
+                if self._closed:
+                    break
+                self._begin()
+                sessions = self._all()
+            busy = any(slots.busy for slots in sessions)
+            if busy and not waiting:
+                waiting = True
+                self._tell_waiting(True)
+            for slots in sessions:
+                slots.turn()
+            self._close_old()
+            with self._changed:
+                if waiting and not self._queue and not any(slots.busy for slots in self._all()):
+                    waiting = False
+            if not waiting and busy:
+                self._tell_waiting(False)
+        self._end()
+
+    def _has_work(self) -> bool:
+        ready = self._queue and self._current is not None
+        return bool(self._closed or ready or self._old or any(one.busy for one in self._all()))
+
+    def _begin(self) -> None:
+        """Give waiting requests the free slots of the newest session."""
+        current = self._current
+        while self._queue and current is not None and current.free:
+            generation = self._queue.popleft()
+            if not generation.cancelled.is_set():
+                try:
+                    current.begin(generation)
+                except EngineError as error:
+                    generation.told.put(Broke(str(error)))
+
+    def _close_old(self) -> None:
+        with self._changed:
+            done = [slots for slots in self._old if not slots.busy]
+            self._old = [slots for slots in self._old if slots.busy]
+        for slots in done:
+            slots.session.close()
+
+    def _end(self) -> None:
+        with self._changed:
+            left = list(self._queue)
+            self._queue.clear()
+        for generation in left:
+            generation.told.put(Broke("the server is stopping."))
+        for slots in self._all():
+            slots.stop("the server is stopping.")
+            with contextlib.suppress(EngineError):
+                slots.session.close()

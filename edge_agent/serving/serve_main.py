@@ -1,0 +1,75 @@
+"""``lorikeet-agent serve``: the process that holds engine and endpoint."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+
+import msgspec
+
+from edge_agent.endings import exit_codes
+from edge_agent.errors import AgentError
+from edge_agent.probe.process import peak_bytes
+from edge_agent.run_command import log_to_stderr
+from edge_agent.serve_command import ServeSettings
+from edge_agent.serving.http_server import Server
+from edge_agent.serving.start import Served
+from edge_agent.serving.token import read_token
+
+log = logging.getLogger(__name__)
+
+
+def serve(settings: ServeSettings, stop: threading.Event) -> dict[str, object]:
+    """Serve until told to stop; return what came of it.
+
+    Raises:
+        AgentError: there is nothing to serve, or the address can't be listened on.
+    """
+    token = read_token(settings.token_file)
+    served = Served(settings, stop)
+    try:
+        try:
+            server = Server(served.service, settings.host, settings.port, token)
+        except OSError as error:
+            raise AgentError(
+                f"{settings.host}:{settings.port} can't be listened on: {error.strerror}. Is "
+                "another server there? Choose another port: --listen."
+            ) from error
+        thread = threading.Thread(target=server.serve_forever, name="http", daemon=True)
+        thread.start()
+        log.info(
+            "%s answers at %s/v1 (%s, %d slots of %d tokens)",
+            served.service.name,
+            server.url,
+            served.service.engine.name,
+            settings.slots,
+            served.service.context,
+        )
+        stop.wait()
+        server.shutdown()
+        server.server_close()
+        return {
+            "model": served.service.name,
+            "swaps": served.service.swaps,
+            "peak_bytes": peak_bytes(os.getpid()),
+        }
+    finally:
+        served.close()
+
+
+def main() -> None:
+    """Run the server that the first argument describes."""
+    log_to_stderr()
+    settings = msgspec.json.decode(sys.argv[1], type=ServeSettings)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with exit_codes():
+        found = serve(settings, stop)
+    if settings.as_json:
+        sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
+
+
+if __name__ == "__main__":
+    main()
