@@ -147,7 +147,7 @@ def _wheels() -> str:
 
 
 def _environment_words() -> dict[str, str]:
-    """Return this process's environment without what would lead to other code, or another engine."""
+    """Return this process's environment without what would lead to other code or engines."""
     others = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "LORIKEET_RUNTIME")
     return {name: value for name, value in os.environ.items() if name not in others}
 

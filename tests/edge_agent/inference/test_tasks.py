@@ -14,13 +14,24 @@ from typing import Any
 
 import pytest
 
-from edge_agent.protocol import Calibrate, Calibrated, Failed, Losses, Ready, TrainLocal, Warm, Work
+from edge_agent.protocol import (
+    Calibrate,
+    Calibrated,
+    Failed,
+    Finished,
+    Losses,
+    Ready,
+    TrainLocal,
+    Warm,
+    Work,
+)
 from edge_agent.runtimes import VARIABLE
 from hub.derived.make import Order, make
 from hub.export.base_type import BaseType
 from tests.edge_agent.conftest import SavedAdapter
 from tests.edge_agent.test_worker import MARKER, Driven
-from wire.messages import LocalWork
+from wire.forward_only import VERSION, parse_steps
+from wire.messages import ForwardOnly, LocalWork
 
 #: By runtime: its module, what is in its worker's memory, and types with what they may cost.
 ENGINES: dict[str, tuple[str, str, dict[BaseType, float]]] = {
@@ -62,6 +73,17 @@ def engine(runtime: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         driven.end()
 
 
+@pytest.fixture
+def judge(tmp_path: Path) -> Iterator[Driven]:
+    """A worker with torch."""
+    folder = tmp_path / "torch"
+    folder.mkdir()
+    driven = Driven(folder)
+    yield driven
+    if driven.process.poll() is None:
+        driven.end()
+
+
 def derive(base: Path, folder: Path, runtime: str, stored: BaseType) -> Path:
     """Write what a hub derives of a base, as its process does."""
     folder.mkdir()
@@ -92,16 +114,14 @@ def losses(driven: Driven, command: Work) -> dict[str, tuple[float, int]]:
 def test_it_measures_what_torch_measures(  # noqa: PLR0917 (fixtures)
     runtime: str,
     engine: Driven,
+    judge: Driven,
     llama: Path,
     make_adapter: MakeAdapter,
     data: Path,
     tmp_path: Path,
 ) -> None:
     saved = make_adapter(llama, rank=4, tokens=3, scale=0.3)
-    (tmp_path / "torch").mkdir()
-    judge = Driven(tmp_path / "torch")
     wanted = losses(judge, work(llama, saved, data, tmp_path / "out"))
-    judge.end()
     assert len({round(loss, 3) for loss, _ in wanted.values()}) == 3  # each one differs
     for stored, tolerance in ENGINES[runtime][2].items():
         derived = derive(llama, tmp_path / stored, runtime, stored)
@@ -110,6 +130,50 @@ def test_it_measures_what_torch_measures(  # noqa: PLR0917 (fixtures)
         for variant, (loss, tokens) in wanted.items():
             assert found[variant][1] == tokens
             assert found[variant][0] == pytest.approx(loss, rel=tolerance)
+
+
+def test_it_trains_without_backprop_as_torch_does(  # noqa: PLR0917 (fixtures)
+    runtime: str,
+    engine: Driven,
+    judge: Driven,
+    llama: Path,
+    make_adapter: MakeAdapter,
+    data: Path,
+    tmp_path: Path,
+) -> None:
+    """The first steps, that is: later ones go on from what rounding made of them."""
+    saved = make_adapter(llama, rank=4, tokens=0, scale=0.3)
+    forward = ForwardOnly(version=VERSION, epsilon=0.05, fresh=4, reach=1.0)
+    local = LocalWork(
+        steps=6,
+        batch=4,
+        seq_len=48,
+        optimizer="adamw",
+        lr=0.1,
+        seed=3,
+        trains="core",
+        forward=forward,
+    )
+    changes = {"rung": "forward-only", "rank": 2, "work": local, "variants": []}
+
+    def trained(driven: Driven, base: Path) -> tuple[Finished, list[float]]:
+        done = driven.do(work(base, saved, data, tmp_path / "out", **changes))[-1]
+        assert isinstance(done, Finished), done
+        assert done.update is not None
+        packed = Path(done.update).read_bytes()
+        assert len(packed) <= 1024
+        return done, parse_steps(packed, 6)
+
+    derived = derive(llama, tmp_path / "derived", runtime, next(iter(ENGINES[runtime][2])))
+    found, steps = trained(engine, derived)
+    assert trained(engine, derived)[1] == steps
+    wanted, wanted_steps = trained(judge, llama)
+    assert found.train is not None
+    assert wanted.train is not None
+    assert found.train.steps == 6
+    assert found.train.loss_first == pytest.approx(wanted.train.loss_first, rel=2e-3)
+    assert any(steps)
+    assert steps[:2] == pytest.approx(wanted_steps[:2], rel=0.1, abs=1e-3)
 
 
 def test_a_life_without_torch(  # noqa: PLR0917 (fixtures)
