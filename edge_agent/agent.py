@@ -19,6 +19,7 @@ from edge_agent.errors import RefusedError
 from edge_agent.failures import Failures
 from edge_agent.gather import Adapters
 from edge_agent.hearing import Hearing
+from edge_agent.heartbeat import Heartbeat
 from edge_agent.jobs import KnownJobs
 from edge_agent.limits.enforcement import Enforcement
 from edge_agent.metering import Metering
@@ -124,6 +125,7 @@ class Supervisor:
         )
         self.adapters = Adapters(self.blobs, self.collector, self.jobs, self.slices)
         self.hearing = Hearing(self.link, self.topics)
+        self.heartbeat = Heartbeat(self.folder)
         self.peaks = Peaks(self.folder / "peaks.json")
         self.teller = Teller(self)
         self.tasks = Tasks(self)
@@ -154,6 +156,7 @@ class Supervisor:
         if not self.metering.pulls:
             self.hearing.hear(None)
         self.worker.begin()
+        self.heartbeat.begin()
         self.link.start()
         try:
             while not self._stopping:
@@ -172,6 +175,7 @@ class Supervisor:
                 self.teller.state("disconnected", "stopped")
             self.link.stop()
             self.metering.close()
+            self.heartbeat.end()
 
     # Events
 
@@ -324,6 +328,7 @@ class Supervisor:
         self.teller.tick(now)
         self.tasks.tick(now)
         self.metering.tick(now)
+        self.heartbeat.beat(now, self.teller.sign())
 
     # Saying
 

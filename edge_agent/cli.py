@@ -5,7 +5,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from edge_agent import cli_train
+from edge_agent import cli_doctor, cli_train
 from edge_agent.errors import UsageError
 from edge_agent.option_values import (
     absolute,
@@ -284,6 +284,7 @@ def plan(  # noqa: PLR0917  (options)
 
 
 app.command(epilog=cli_train.EXAMPLES)(cli_train.train)
+app.command(epilog=cli_doctor.EXAMPLES)(cli_doctor.doctor)
 
 
 @app.command(epilog="Example: lorikeet-agent probe --memory 700MB --json")

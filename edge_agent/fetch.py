@@ -23,7 +23,7 @@ from edge_agent.throttle import Throttle
 
 #: What a model folder may hold. Formats that can run code when read are not among them.
 SUFFIXES = (".json", ".safetensors", ".txt", ".model", ".jinja", ".gguf")
-#: Stands in a folder whose files are all there and verified.
+#: Stands in a folder whose files are all there and verified; holds the manifest.
 COMPLETE = "complete"
 
 _MAX_MANIFEST_BYTES = 1024 * 1024
@@ -94,8 +94,26 @@ def fetch(
         done += file.size_bytes
         progress(done, total)
     shutil.rmtree(target / _Download.FOLDER, ignore_errors=True)
-    (target / COMPLETE).write_text(digest + "\n")
+    (target / COMPLETE).write_bytes(payload)
     return downloaded + len(payload)
+
+
+def changed_files(folder: Path) -> list[str] | None:
+    """Return which files of a fetched model aren't what was fetched; all of it is read.
+
+    Args:
+        folder: named by the model's digest, with `COMPLETE` in it.
+
+    Returns:
+        None if the manifest itself isn't what its digest says.
+
+    Raises:
+        OSError: a file can't be read.
+    """
+    payload = (folder / COMPLETE).read_bytes()
+    if hashlib.sha256(payload).hexdigest() != folder.name:
+        return None
+    return [file.path for file in _parse(payload) if not _is(folder / file.path, file)]
 
 
 class _Download:
