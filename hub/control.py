@@ -23,6 +23,7 @@ from hub.documents import device_detail, device_summary, job_detail, job_event, 
 from hub.errors import ConflictError, HubError, NotFoundError
 from hub.hash_cache import HashCache
 from hub.jobs import JobFile, parse_job
+from hub.metrics.exposition import Exposition, Snapshot
 from hub.models import BaseModel, load_model, target_shapes
 from hub.own_text.checks import check_own_text
 from hub.pretrain.base import pretrain_base
@@ -50,10 +51,24 @@ class LiveHub:
         self._coordinator = coordinator
         self._store = store
         self._hashes = hashes
+        self._exposition = Exposition()
 
     def status(self) -> HubStatus:
         """Return how the hub itself fares."""
         return HubStatus(version=LORIKEET_VERSION, peak_bytes=peak_bytes())
+
+    def metrics(self) -> bytes:
+        """Return the hub's numbers; they are counted on the caller's thread."""
+
+        def taken() -> Snapshot:
+            runs = self._coordinator.jobs.values()
+            return Snapshot(
+                [(run.file.job, run.state, run.file.rounds) for run in runs],
+                list(self._coordinator.sessions.devices.values()),
+                self._coordinator.link.connected,
+            )
+
+        return self._exposition.text(self._coordinator.call(taken))
 
     # Jobs
 

@@ -8,6 +8,7 @@ from hub.api.control import HubControl
 from hub.api.devices import device_routes
 from hub.api.fetch import fetch_routes
 from hub.api.jobs import job_routes
+from hub.metrics.exposition import CONTENT_TYPE as METRICS_TYPE
 from wire.version import LORIKEET_VERSION
 
 
@@ -20,6 +21,10 @@ def create_app(control: HubControl) -> FastAPI:
     @app.get("/healthz")
     def healthz() -> Response:
         return document(control.status())
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return Response(control.metrics(), media_type=METRICS_TYPE)
 
     for routes in (fetch_routes, job_routes, device_routes):
         app.include_router(routes(control))

@@ -161,6 +161,9 @@ class HubControl(Protocol):
     def status(self) -> HubStatus:
         """Return how the hub itself fares."""
 
+    def metrics(self) -> bytes:
+        """Return the hub's numbers in Prometheus' text format."""
+
     def submit_job(self, text: str) -> JobSummary:
         """Start the job that a job file describes.
 

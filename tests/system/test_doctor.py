@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.conftest import Mosquitto
@@ -42,9 +43,11 @@ def test_all_is_well_beside_a_running_agent_and_its_hub(
     try:
         poll("the agent", lambda: '"welcomed":true' in sign_of(agent))
         code, found = examined(agent.state)
+        numbers = httpx.get(f"{hub.url}/metrics").text.splitlines()
     finally:
         hub.stop()
     assert code == 0, found
+    assert 'lorikeet_devices{state="ready"} 1.0' in numbers
     assert {"agent", "clock", "broker", "hub", "disk", "memory", "runtime", "data"} <= set(found)
     assert found["agent"][0]["level"] == found["broker"][0]["level"] == "ok"
     assert found["hub"][0]["found"].startswith("there, models at http://127.0.0.1:")

@@ -50,6 +50,9 @@ class MemoryHub:
     def status(self) -> HubStatus:
         return HubStatus(version="0.1.0", peak_bytes=123)
 
+    def metrics(self) -> bytes:
+        return b"lorikeet_devices 1.0\n"
+
     def submit_job(self, text: str) -> JobSummary:
         self.texts.append(text)
         file = parse_job(text)
