@@ -23,6 +23,7 @@ from wire.topics import check_name
 
 _BROKER_FILES = ("password_file", "ca_file", "cert_file", "key_file")
 _SQLITE = "sqlite:///"
+_LEAST_TOKEN, _MOST_TOKEN_BYTES = 16, 4096
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -109,6 +110,7 @@ class HttpPart(_Part, frozen=True, kw_only=True):
 
     listen: str = "127.0.0.1:8080"
     public_url: str | None = None  # null: http:// and `listen`
+    token_file: Path | None = None  # its first line is what the API's callers must send
 
     def __post_init__(self) -> None:
         address = parse_address(self.listen, "http.listen")
@@ -128,6 +130,36 @@ class HttpPart(_Part, frozen=True, kw_only=True):
     @property
     def address(self) -> Address:
         return parse_address(self.listen, "http.listen")
+
+    def token(self) -> str | None:
+        """Return what callers must send; None: everybody is let in.
+
+        Raises:
+            ConfigError: the file can't be read, or its first line is no token.
+        """
+        if self.token_file is None:
+            return None
+        try:
+            with self.token_file.open("rb") as file:
+                token = file.readline(_MOST_TOKEN_BYTES).decode("ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                "http.token_file", str(self.token_file), "a file that can be read, of ASCII letters"
+            ) from error
+        if len(token) < _LEAST_TOKEN or any(letter.isspace() for letter in token):
+            raise ConfigError(
+                "http.token_file",
+                str(self.token_file),
+                f"a file whose first line is a token of {_LEAST_TOKEN} letters or more, such as "
+                "openssl rand -hex 32 makes",
+            )
+        return token
+
+    def below(self, folder: Path) -> "HttpPart":
+        """Return the same with a relative path taken from ``folder``."""
+        if self.token_file is None:
+            return self
+        return msgspec.structs.replace(self, token_file=folder / self.token_file)
 
 
 class StorePart(_Part, frozen=True, kw_only=True):
@@ -192,7 +224,10 @@ def load_hub_file(path: Path, *, insecure: bool = False) -> HubFile:
     if not insecure:
         check_bindings(parsed)
     return msgspec.structs.replace(
-        parsed, broker=parsed.broker.below(folder), store=parsed.store.below(folder)
+        parsed,
+        broker=parsed.broker.below(folder),
+        http=parsed.http.below(folder),
+        store=parsed.store.below(folder),
     )
 
 
@@ -202,7 +237,7 @@ def check_bindings(config: HubFile) -> None:
     Raises:
         ConfigError: HTTP, or the embedded broker, would listen elsewhere than on loopback.
     """
-    if not config.http.address.loopback:
+    if not config.http.address.loopback and config.http.token_file is None:
         raise _open_to_strangers("http.listen", config.http.listen)
     if config.broker.embedded and not config.broker.address.loopback:
         raise _open_to_strangers("broker.url", config.broker.shown_url)
@@ -214,5 +249,6 @@ def _open_to_strangers(path: str, value: str) -> ConfigError:
         value,
         "an address of the loopback interface",
         message=f"{path} is {value}; whoever reaches it could use the hub without credentials. "
-        "Listen on 127.0.0.1, or pass --insecure if the network is yours alone.",
+        "Listen on 127.0.0.1, set http.token_file for HTTP, or pass --insecure if the network is "
+        "yours alone.",
     )

@@ -59,7 +59,9 @@ def run(config: HubFile) -> None:
     )
     hub = LiveHub(coordinator, store, HashCache(state / "hashes.json"))
     hub.restore()
-    server = HttpServer(create_app(hub), config.http.address.host, config.http.address.port)
+    server = HttpServer(
+        create_app(hub, config.http.token()), config.http.address.host, config.http.address.port
+    )
     server.start()
     if config.http.public_url is None:  # port 0 is known only now
         http = msgspec.structs.replace(config.http.address, port=server.port).url

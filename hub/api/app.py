@@ -3,6 +3,7 @@
 from fastapi import FastAPI
 from starlette.responses import Response
 
+from hub.api.access import TokenRequired
 from hub.api.answers import add_error_answers, document
 from hub.api.control import HubControl
 from hub.api.devices import device_routes
@@ -12,11 +13,18 @@ from hub.metrics.exposition import CONTENT_TYPE as METRICS_TYPE
 from wire.version import LORIKEET_VERSION
 
 
-def create_app(control: HubControl) -> FastAPI:
-    """Return the application that serves a hub over HTTP."""
+def create_app(control: HubControl, token: str | None = None) -> FastAPI:
+    """Return the application that serves a hub over HTTP.
+
+    Args:
+        control: the hub.
+        token: what callers must send; None: everybody is let in.
+    """
     # The interactive pages would load their scripts from the internet.
     app = FastAPI(title="Lorikeet", version=LORIKEET_VERSION, docs_url=None, redoc_url=None)
     add_error_answers(app)
+    if token is not None:
+        app.add_middleware(TokenRequired, token=token)
 
     @app.get("/healthz")
     def healthz() -> Response:

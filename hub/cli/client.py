@@ -1,5 +1,6 @@
 """The hub's API, as the command line uses it: typed answers, errors in the hub's own words."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,7 +48,9 @@ class HubClient:
             raise ConfigError("--hub", url, "http://host:port")
         self._url = url.rstrip("/")
         # A proxy can't reach this machine's own loopback.
-        self._http = httpx.Client(timeout=_TIMEOUT, trust_env=not is_loopback(parts.hostname))
+        self._http = httpx.Client(
+            timeout=_TIMEOUT, trust_env=not is_loopback(parts.hostname), headers=_credentials()
+        )
 
     def __enter__(self) -> "HubClient":
         return self
@@ -178,3 +181,19 @@ def _failure(status: int, body: bytes) -> HubError:
             return ConflictError(failure.error)
         case _:
             return HubError(failure.error)
+
+
+def _credentials() -> dict[str, str]:
+    """Return the header with the hub's token, if the environment has one.
+
+    Raises:
+        ConfigError: it names a file that can't be read.
+    """
+    token = os.environ.get("LORIKEET_TOKEN", "").strip()
+    file = os.environ.get("LORIKEET_TOKEN_FILE")
+    if not token and file:
+        try:
+            token = Path(file).read_text(encoding="ascii").split("\n", 1)[0].strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError("LORIKEET_TOKEN_FILE", file, "a file with the hub's token") from error
+    return {"authorization": f"Bearer {token}"} if token else {}

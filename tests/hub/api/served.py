@@ -195,9 +195,9 @@ class MemoryHub:
 
 
 @contextmanager
-def serving(hub: MemoryHub) -> Iterator[str]:
+def serving(hub: MemoryHub, token: str | None = None) -> Iterator[str]:
     """Serve a hub on a port of the system's choice; the URL is what comes back."""
-    server = HttpServer(create_app(hub), "127.0.0.1", 0)
+    server = HttpServer(create_app(hub, token), "127.0.0.1", 0)
     server.start()
     try:
         yield f"http://127.0.0.1:{server.port}"
