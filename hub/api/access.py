@@ -33,7 +33,7 @@ class TokenRequired:
             await self._app(scope, receive, send)
             return
         failure = Failure(
-            error="the hub wants its token. Set LORIKEET_TOKEN, or LORIKEET_TOKEN_FILE to a file "
+            error="the hub wants its token. Set LORIKEET_HUB_TOKEN, or LORIKEET_HUB_TOKEN_FILE to a file "
             "that holds it."
         )
         answer = document(failure, 401)

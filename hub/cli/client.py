@@ -189,11 +189,13 @@ def _credentials() -> dict[str, str]:
     Raises:
         ConfigError: it names a file that can't be read.
     """
-    token = os.environ.get("LORIKEET_TOKEN", "").strip()
-    file = os.environ.get("LORIKEET_TOKEN_FILE")
+    token = os.environ.get("LORIKEET_HUB_TOKEN", "").strip()
+    file = os.environ.get("LORIKEET_HUB_TOKEN_FILE")
     if not token and file:
         try:
             token = Path(file).read_text(encoding="ascii").split("\n", 1)[0].strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError("LORIKEET_TOKEN_FILE", file, "a file with the hub's token") from error
+            raise ConfigError(
+                "LORIKEET_HUB_TOKEN_FILE", file, "a file with the hub's token"
+            ) from error
     return {"authorization": f"Bearer {token}"} if token else {}

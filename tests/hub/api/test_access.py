@@ -25,7 +25,7 @@ def test_without_the_token_nothing_is_told(url: str, sent: str | None) -> None:
     for path in ("/v1/jobs", "/v1/devices/clinic-1", "/metrics", "/openapi.json", "/v1/models"):
         answer = httpx.get(f"{url}{path}", headers=headers, trust_env=False)
         assert answer.status_code == 401, path
-        assert "LORIKEET_TOKEN" in answer.json()["error"]
+        assert "LORIKEET_HUB_TOKEN" in answer.json()["error"]
         assert answer.headers["www-authenticate"] == "Bearer"
 
 
@@ -52,17 +52,17 @@ def test_devices_fetch_models_and_probes_ask_without_it(url: str, hub: MemoryHub
 def test_the_command_line_sends_what_its_environment_has(
     url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with HubClient(url) as client, pytest.raises(HubError, match="LORIKEET_TOKEN"):
+    with HubClient(url) as client, pytest.raises(HubError, match="LORIKEET_HUB_TOKEN"):
         client.jobs()
-    monkeypatch.setenv("LORIKEET_TOKEN", TOKEN)
+    monkeypatch.setenv("LORIKEET_HUB_TOKEN", TOKEN)
     with HubClient(url) as client:
         assert client.jobs() == []
-    monkeypatch.delenv("LORIKEET_TOKEN")
+    monkeypatch.delenv("LORIKEET_HUB_TOKEN")
     file = tmp_path / "token"
     file.write_text(f"{TOKEN}\n")
-    monkeypatch.setenv("LORIKEET_TOKEN_FILE", str(file))
+    monkeypatch.setenv("LORIKEET_HUB_TOKEN_FILE", str(file))
     with HubClient(url) as client:
         assert client.jobs() == []
-    monkeypatch.setenv("LORIKEET_TOKEN_FILE", str(file / "gone"))
-    with pytest.raises(ConfigError, match="LORIKEET_TOKEN_FILE"):
+    monkeypatch.setenv("LORIKEET_HUB_TOKEN_FILE", str(file / "gone"))
+    with pytest.raises(ConfigError, match="LORIKEET_HUB_TOKEN_FILE"):
         HubClient(url)
