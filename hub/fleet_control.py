@@ -74,7 +74,10 @@ class FleetControl:
             case "revoke":
                 desk.revoke(device, reason, now)
                 self._coordinator.door.publish_revocations(now)
+                known = self._coordinator.sessions.devices.get(device)
+                session = known.last_session if known is not None else None
                 self._coordinator.doorkeeper.end_session(device, now)
+                self._coordinator.door.show_out(device, session, now)
         return self.show_device(device)
 
     def door(self) -> list[DoorNote]:

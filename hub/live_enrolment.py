@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from hub.config import HubFile
@@ -10,6 +11,7 @@ from hub.fleet.broker_folder import BrokerFolder
 from hub.fleet.csr import check_csr
 from hub.fleet.door import Door
 from hub.fleet.enrolment import Enrolment, Terms
+from hub.fleet.eviction import evict
 from hub.fleet.gate import Gate
 from hub.fleet.notes import Notes
 from hub.fleet.own_certificates import keep_client, keep_server
@@ -109,4 +111,5 @@ def open_door(
         if "broker" in new and broker is not None:
             broker.reload()
 
-    return Door(gate, notes, enrolment, broker, renew)
+    throw_out = partial(evict, config.broker_settings)
+    return Door(gate, notes, enrolment, broker, renew=renew, evict=throw_out)

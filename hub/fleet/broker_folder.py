@@ -88,6 +88,10 @@ class BrokerFolder:
             self.reload()  # makes it open its log anew
         return found
 
+    def clients_of(self, device: str) -> list[str]:
+        """Return the client ids with which a certificate's name has connected, as was logged."""
+        return [client for client, user in self._users.items() if user == device]
+
     def _look(self, line: str) -> Forbidden | None:
         match = _LINE.match(line)
         text = match[1] if match else ""

@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 #: The broker's log is looked at so often, and the hub's own certificates.
 LOG_S = 2.0
 CERTIFICATES_S = 6 * 3600.0
+#: Who was revoked is told why, and then thrown out of the broker.
+LAST_WORD_S = 5.0
 _MAX_LINE = 300
 
 
@@ -29,6 +31,7 @@ class Door:
         enrolment: the desk; None without.
         broker: the folder of a broker beside the hub; None: there is none.
         renew: renews the hub's own certificates where they are due; told the time.
+        evict: throws clients out of the broker, by their ids.
     """
 
     def __init__(
@@ -37,13 +40,17 @@ class Door:
         notes: Notes | None = None,
         enrolment: Enrolment | None = None,
         broker: BrokerFolder | None = None,
+        *,
         renew: Callable[[float], None] = lambda _: None,
+        evict: Callable[[list[str]], None] = lambda _: None,
     ) -> None:
         self.gate = gate
         self.notes = notes
         self.enrolment = enrolment
         self.broker = broker
         self._renew = renew
+        self._evict = evict
+        self._evictions: list[tuple[float, list[str]]] = []
         self._next_log = 0.0
         self._next_certificates = 0.0
 
@@ -89,8 +96,25 @@ class Door:
                 now,
             )
 
+    def show_out(self, device: str, session: str | None, now: float) -> None:
+        """Have a device's connections ended, once it had time to hear why.
+
+        Args:
+            device: its id.
+            session: as it said; what the broker's log says of its connections is added.
+            now: Unix time, in seconds.
+        """
+        clients = self.broker.clients_of(device) if self.broker is not None else []
+        if session is not None:
+            clients.append(f"{device}-{session}")
+        if clients:
+            self._evictions.append((now + LAST_WORD_S, list(dict.fromkeys(clients))))
+
     def tick(self, now: float) -> None:
         """Do what is due."""
+        for due in [due for due in self._evictions if now >= due[0]]:
+            self._evictions.remove(due)
+            self._evict(due[1])
         if now >= self._next_certificates:
             self._next_certificates = now + CERTIFICATES_S
             self._renew(now)

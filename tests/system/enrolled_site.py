@@ -1,4 +1,4 @@
-"""A hub with enrolment and a real mosquitto as ``broker-config`` writes it, mutual TLS between all."""
+"""A hub with enrolment and a real mosquitto as ``broker-config`` writes it: mutual TLS."""
 
 import os
 import socket
@@ -33,10 +33,9 @@ class EnrolledSite:
 
     Args:
         folder: for everything.
-        certificate_days: lifetime of devices' certificates.
     """
 
-    def __init__(self, folder: Path, certificate_days: int = 90) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.broker_folder = folder / "broker"
         self.port, self.websocket, https = free_port(), free_port(), free_port()
@@ -47,7 +46,6 @@ class EnrolledSite:
         with self.hub._config.open("a") as config:
             config.write(
                 f"enrolment:\n  listen: 127.0.0.1:{https}\n  broker_folder: {self.broker_folder}\n"
-                f"  certificate_days: {certificate_days}\n"
             )
         self._broker: subprocess.Popen[bytes] | None = None
 
@@ -135,9 +133,9 @@ class EnrolledSite:
     def state(self, name: str) -> Path:
         return self.folder / "devices" / name
 
-    def enrol(self, name: str, token: str | None = None) -> Identity:
+    def enrol(self, name: str, token: str | None = None, state: str | None = None) -> Identity:
         wishes = Wishes(hub=self.url, token=token or self.tokens()[0], name=name)
-        return enrol(self.state(name), wishes, lambda _: None, time.sleep)
+        return enrol(self.state(state or name), wishes, lambda _: None, time.sleep)
 
     def settings(self, name: str) -> BrokerSettings:
         """Return with what an enrolled device connects."""
