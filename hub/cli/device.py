@@ -77,7 +77,7 @@ def _show_identity(detail: "DeviceDetail") -> None:
         print_line(f"identity: {state}" + (f" ({identity.reason})" if identity.reason else ""))
         print_line(f"key {identity.key[:16]}…, asked {age(identity.asked_ts) or '–'}")
     if identity is not None and identity.not_after_ts is not None:
-        left = f"{identity.days_left:.1f} days left" if identity.days_left else ""
+        left = f"{identity.days_left:.1f} days left" if identity.days_left is not None else ""
         print_line(f"certificate {identity.serial} until {moment(identity.not_after_ts)}, {left}")
     if detail.door:
         rows = ((moment(one.ts), one.kind, one.detail) for one in detail.door)

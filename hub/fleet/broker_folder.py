@@ -17,6 +17,8 @@ from wire.topics import Topics
 MAX_LOG_BYTES = 16 * 1024 * 1024
 #: So much of it is read at a time; what a busy broker wrote beyond comes the next time.
 _MAX_READ_BYTES = 4 * 1024 * 1024
+#: Most lines tell of ordinary messages.
+_WORTH = re.compile(rb": (?:\t|Denied PUBLISH|Received SUBSCRIBE|New client connected)")
 _LINE = re.compile(r"^\S+: (.*)$")
 _DENIED = re.compile(r"Denied PUBLISH from (\S+) \(.*?, '([^']*)'")
 _CONNECTED = re.compile(r"New client connected from \S+ as (\S+) \(.*u'([^']*)'\)")
@@ -81,7 +83,8 @@ class BrokerFolder:
         self._read += len(data)
         *lines, self._rest = (self._rest + data).split(b"\n")
         self._rest = self._rest[-4096:]
-        found = [one for line in lines if (one := self._look(line.decode(errors="replace")))]
+        told = [line.decode(errors="replace") for line in lines if _WORTH.search(line)]
+        found = [one for line in told if (one := self._look(line))]
         if size > MAX_LOG_BYTES and self._read >= size:
             self._log.replace(self._log.with_suffix(".log.1"))
             self._read = 0
