@@ -13,6 +13,7 @@ from hub.fleet.notes import Notes
 from hub.fleet.own_certificates import keep_client, keep_server
 from hub.live_enrolment import broker_names
 from hub.store.database import Store
+from wire.private_file import write_private
 
 
 def write_broker_files(
@@ -34,7 +35,8 @@ def write_broker_files(
     keep_server(out, "broker", authority, broker_names(config, names), now)
     write_public(out / "ca.pem", authority.pem.encode())
     write_public(out / "crl.pem", _revocations(config, now))
-    write_public(out / "acl", access_list(config.fleet).encode())
+    # mosquitto warns of an access list that others can read.
+    write_private(out / "acl", access_list(config.fleet).encode())
     write_public(out / "mosquitto.conf", mosquitto_conf(options).encode())
     _hand_over(out, options.user)
     return ["mosquitto.conf", "acl", "ca.pem", "broker.pem", "broker.key", "crl.pem"]

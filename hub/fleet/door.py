@@ -51,6 +51,7 @@ class Door:
         self._renew = renew
         self._evict = evict
         self._evictions: list[tuple[float, list[str]]] = []
+        self._shown_out: list[str] = []  # the last ones
         self._next_log = 0.0
         self._next_certificates = 0.0
 
@@ -72,6 +73,8 @@ class Door:
         if self.notes is None:
             return
         text = payload[:_MAX_LINE].decode(errors="replace").partition(": ")[2]
+        if any(f"Client {client} already connected" in text for client in self._shown_out):
+            return  # that was us
         if "certificate verify failed" in text:
             text = (
                 "the broker refused a client: its certificate is of another authority, expired or "
@@ -114,6 +117,7 @@ class Door:
         """Do what is due."""
         for due in [due for due in self._evictions if now >= due[0]]:
             self._evictions.remove(due)
+            self._shown_out = due[1]
             self._evict(due[1])
         if now >= self._next_certificates:
             self._next_certificates = now + CERTIFICATES_S
