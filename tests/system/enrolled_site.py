@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edge_agent.enrolment.enrol import Wishes, enrol
@@ -163,11 +162,6 @@ class EnrolledSite:
             cert_file=str(folder / "certificate.pem"),
             key_file=str(folder / "key.pem"),
         )
-
-
-def serial_of(certificate: Path) -> str:
-    """Return a certificate's serial number, hexadecimal."""
-    return f"{x509.load_pem_x509_certificate(certificate.read_bytes()).serial_number:x}"
 
 
 @contextmanager

@@ -316,6 +316,18 @@ def test_enrolled_devices_do_rounds_over_tls_and_websocket(
     assert site.hub.accepted("tls") == [(r, d) for r in (1, 2) for d in ("over-tls", "over-ws")]
 
 
+def test_a_hub_that_was_killed_still_knows_whom_it_let_in_and_whom_not(
+    site: EnrolledSite, device: ScriptedDevice, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.enrol("thief")
+    site.decide("thief", "revoke")
+    (site.broker_folder / "crl.pem").unlink()  # as if it had been killed before it was written
+    site.hub.restart()
+    assert site.listed()["thief"] == "revoked"
+    assert isinstance(device.greet(), Welcome)
+    assert is_refused(site.settings("thief"), caplog)
+
+
 def _drain(inbox: "queue.Queue[object]") -> list[object]:
     found = []
     while not inbox.empty():
