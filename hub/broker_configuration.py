@@ -1,7 +1,7 @@
 """A configuration for mosquitto in which a certificate's name decides who may say what; pure text.
 
 Tried with 2.0.11; the keys that differ from 2.1 on are chosen by `Version`. Sources: the manual
-pages mosquitto.conf(5) of both.
+pages mosquitto.conf(5) of both, and of 2.1's plugins (https://mosquitto.org/documentation/).
 """
 
 from pathlib import Path
@@ -51,8 +51,8 @@ def mosquitto_conf(options: BrokerOptions) -> str:
     lines = [
         "# Made by lorikeet-hub broker-config; made anew, it is overwritten.",
         "",
-        "# One access list for all listeners.",
-        "per_listener_settings false",
+        # One access list for all listeners had to be asked for until 2.1.
+        *(["per_listener_settings false"] if options.version == "2.0" else []),
         "allow_anonymous false",
         f"user {options.user}",
         f"pid_file {folder}/mosquitto.pid",
@@ -123,7 +123,7 @@ def _access(options: BrokerOptions) -> list[str]:
         return [f"acl_file {acl}"]
     return [
         "# Since 2.1 a plugin reads the access list; the old key acl_file is deprecated.",
-        f"plugin {options.plugins}/mosquitto_acl_file.so",
+        f"global_plugin {options.plugins}/mosquitto_acl_file.so",
         f"plugin_opt_acl_file {acl}",
     ]
 
@@ -139,9 +139,10 @@ def _persistence(options: BrokerOptions) -> list[str]:
             "autosave_interval 60",
         ]
     return [
-        "# Since 2.1: a database that is written as messages come, and survives kill -9.",
+        "# Since 2.1: a database that is written as messages come; kill -9 costs a second.",
         place,
-        f"plugin {options.plugins}/mosquitto_persist_sqlite.so",
+        f"global_plugin {options.plugins}/mosquitto_persist_sqlite.so",
+        "plugin_opt_flush_period 1",
     ]
 
 

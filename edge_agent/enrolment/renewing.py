@@ -13,6 +13,8 @@ from edge_agent.errors import AgentError
 log = logging.getLogger(__name__)
 
 CHECK_S = 60.0
+#: After a success: where this device's clock is years ahead, every certificate seems old.
+LEAST_PAUSE_S = 6 * 3600.0
 FIRST_RETRY_S = 60.0
 LAST_RETRY_S = 6 * 3600.0
 #: A child that hangs, at a hub that answers nothing, is ended.
@@ -93,6 +95,7 @@ class Renewing:
         self._child = None
         if child.returncode == 0 and self._reload():
             self._retry_s = FIRST_RETRY_S
+            self._next = now + LEAST_PAUSE_S
             self._renewed()
             return
         self._next = now + self._retry_s

@@ -32,10 +32,11 @@ def test_what_differs_between_versions() -> None:
     old, new = set(conf("2.0")), set(conf("2.1"))
     assert old - new == {
         "acl_file /etc/broker/acl", "persistence true", "autosave_interval 60",
+        "per_listener_settings false",
     }  # fmt: skip
     assert new - old == {
-        "plugin /usr/lib/mosquitto_acl_file.so", "plugin_opt_acl_file /etc/broker/acl",
-        "plugin /usr/lib/mosquitto_persist_sqlite.so",
+        "global_plugin /usr/lib/mosquitto_acl_file.so", "plugin_opt_acl_file /etc/broker/acl",
+        "global_plugin /usr/lib/mosquitto_persist_sqlite.so", "plugin_opt_flush_period 1",
     }  # fmt: skip
 
 

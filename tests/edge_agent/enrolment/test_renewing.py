@@ -7,7 +7,7 @@ import pytest
 from edge_agent.enrolment import renewing
 from edge_agent.enrolment.identity import DAY_S, Identity, save_identity
 from edge_agent.enrolment.key import device_key
-from edge_agent.enrolment.renewing import FIRST_RETRY_S, Renewing
+from edge_agent.enrolment.renewing import FIRST_RETRY_S, LEAST_PAUSE_S, Renewing
 from tests.system.hub_process import poll
 
 WARD = Identity(
@@ -64,6 +64,21 @@ def test_a_new_certificate_is_taken_up(state: Path, monkeypatch: pytest.MonkeyPa
     assert done == [90.0]
     one.tick(5000.0)
     assert one._child is None
+
+
+def test_a_clock_that_is_years_ahead_renews_a_few_times_a_day(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[int] = []
+    one = Renewing(state, lambda: done.append(1), pytest.fail, lambda: 9000 * DAY_S)
+    monkeypatch.setattr(renewing.sys, "executable", "/bin/true")
+    one.tick(1000.0)
+    poll("the child's end", lambda: one.tick(1001.0) or done)
+    one.tick(1000.0 + LEAST_PAUSE_S)
+    assert one._child is None
+    one.tick(1001.0 + LEAST_PAUSE_S)
+    assert one._child is not None
+    one.close()
 
 
 def test_a_child_that_hangs_is_ended(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
