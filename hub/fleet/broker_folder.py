@@ -122,7 +122,7 @@ class BrokerFolder:
     def _may_hear(self, device: str, wanted: str) -> bool:
         """Return whether a filter is one that the access list grants."""
         topics = self._topics
-        if device == HUB_NAME or device.startswith(f"{HUB_NAME}-{topics.fleet}"):
+        if device == HUB_NAME:
             return True
         common = {topics.hub_state(), topics.job_round(), topics.slice_chunk()}
         own = {topics.reply(device), topics.command(device), topics.repair_chunk(device)}
