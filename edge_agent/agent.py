@@ -15,6 +15,7 @@ from pathlib import Path
 from edge_agent.asking import Asking
 from edge_agent.calibrating import Calibrating
 from edge_agent.collect import Collector
+from edge_agent.enrolment.renewing import Renewing
 from edge_agent.errors import RefusedError
 from edge_agent.failures import Failures
 from edge_agent.gather import Adapters
@@ -133,6 +134,8 @@ class Supervisor:
         self.calibrating = Calibrating(self)
         self.resting = Resting(self)
         self.worker_events = WorkerEvents(self)
+        state = self.folder if settings.enrolled else None
+        self.renewing = Renewing(state, self._on_renewed, self._on_not_renewed)
 
     def stop(self) -> None:
         """Ask the loop to end; safe from a signal handler."""
@@ -170,6 +173,7 @@ class Supervisor:
         finally:
             self.setbacks.save_before_end()
             self.worker.close()
+            self.renewing.close()
             self.collector.flush()
             if self.welcomed:
                 self.teller.state("disconnected", "stopped")
@@ -299,6 +303,21 @@ class Supervisor:
         self.asking.repeat_all(time.monotonic())
         self.tasks.uploads.ask_again(time.monotonic())
 
+    # The certificate
+
+    def _on_renewed(self) -> None:
+        """The link shows the new one when it next connects; the old one may have been too old."""
+        log.info("the certificate was renewed: %s days left", self.renewing.days_left)
+        if self.welcomed:
+            self.teller.telemetry()
+        else:
+            self._greet()
+
+    def _on_not_renewed(self, reason: str) -> None:
+        self.quiet.warn("renewal", f"the certificate was not renewed: {reason}")
+        if self.welcomed:
+            self.teller.event("certificate", f"not renewed: {reason}"[:200])
+
     # Plans
 
     def replan(self) -> None:
@@ -316,6 +335,7 @@ class Supervisor:
 
     def _tick(self, now: float) -> None:
         self.asking.tick(now)
+        self.renewing.tick(now)
         if self.collector.tick(now):
             self._on_gathered()
         self.metering.idle(down=self.collector.idle)

@@ -8,6 +8,7 @@ import hashlib
 import os
 import random
 import shutil
+import ssl
 import threading
 import urllib.error
 import urllib.request
@@ -18,6 +19,7 @@ from typing import Annotated
 
 import msgspec
 
+from edge_agent.enrolment.identity import CA_VARIABLE
 from edge_agent.errors import AgentError
 from edge_agent.throttle import Throttle
 
@@ -171,7 +173,9 @@ class _Download:
         request = urllib.request.Request(  # noqa: S310 - the scheme was checked
             self._url, headers={"Range": f"bytes={have}-"} if have else {}
         )
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
+        with urllib.request.urlopen(  # noqa: S310
+            request, timeout=_TIMEOUT_S, context=_trusted(self._url)
+        ) as answer:
             if not _goes_on(answer, have):
                 have = 0
             with self.partial.open("ab" if have else "wb") as file:
@@ -195,6 +199,17 @@ class _Download:
             os.fsync(file.fileno())
 
 
+def _trusted(url: str) -> ssl.SSLContext | None:
+    """Return whom to trust: the system's authorities and, once enrolled, the hub's."""
+    if not url.startswith("https://"):
+        return None
+    context = ssl.create_default_context()
+    own = os.environ.get(CA_VARIABLE)
+    if own:
+        context.load_verify_locations(cafile=own)
+    return context
+
+
 def _goes_on(answer: HTTPResponse, have: int) -> bool:
     """Return whether a response continues after the bytes that we have."""
     return answer.status == 206 and (answer.headers.get("Content-Range") or "").startswith(
@@ -204,7 +219,9 @@ def _goes_on(answer: HTTPResponse, have: int) -> bool:
 
 def _get_manifest(url: str, digest: str) -> bytes:
     try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - see `fetch`
+        with urllib.request.urlopen(  # noqa: S310 - see `fetch`
+            url, timeout=_TIMEOUT_S, context=_trusted(url)
+        ) as answer:
             payload: bytes = answer.read(_MAX_MANIFEST_BYTES + 1)
     except (OSError, HTTPException) as error:
         if isinstance(error, urllib.error.HTTPError):

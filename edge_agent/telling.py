@@ -115,6 +115,7 @@ class Teller:
             memory_some_avg10=fares.memory_some_avg10,
             memory_full_avg10=fares.memory_full_avg10,
             paused=trouble.reason if trouble is not None else agent.metering.reason,
+            certificate_days_left=agent.renewing.days_left,
             peaks=agent.peaks.tell() if progress is None else [],
         )
         topic = agent.topics.telemetry(agent.settings.device)

@@ -11,13 +11,14 @@ from urllib.parse import urlsplit
 import msgspec
 
 from hub.address import Address, parse_address
+from hub.enrolment_part import EnrolmentPart
 from hub.errors import ConfigError
 from hub.fleet.sessions import MAX_DEVICES
 from hub.yaml_file import parse_yaml, read_text
 from wire.broker_profile import ProfileName
 from wire.broker_settings import BrokerSettings, Protocol
 from wire.broker_tls import check_files
-from wire.broker_url import ALLOWED, without_credentials
+from wire.broker_url import ALLOWED, BrokerUrl, without_credentials
 from wire.errors import BrokerSettingsError, MalformedError
 from wire.topics import check_name
 
@@ -199,6 +200,7 @@ class HubFile(_Part, frozen=True, kw_only=True):
     broker: BrokerPart = BrokerPart()
     http: HttpPart = HttpPart()
     store: StorePart = StorePart()
+    enrolment: EnrolmentPart = EnrolmentPart()
     max_devices: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = MAX_DEVICES
 
     def __post_init__(self) -> None:
@@ -207,6 +209,39 @@ class HubFile(_Part, frozen=True, kw_only=True):
         except MalformedError as error:
             allowed = "1 to 63 letters, digits, '.', '_' and '-', beginning with a letter or digit"
             raise ConfigError("fleet", self.fleet, allowed) from error
+        secure = BrokerUrl.parse(self.broker.url).secure
+        if self.enrolment.on and not secure and self.enrolment.broker_url is None:
+            raise ConfigError(
+                "enrolment.broker_url",
+                None,
+                "mqtts:// or wss://",
+                message="enrolment.broker_url is missing; broker.url is "
+                f"{self.broker.shown_url}, where certificates have no effect. Set either one to "
+                "mqtts://NAME:PORT.",
+            )
+
+    @property
+    def authority_folder(self) -> Path:
+        """Where the hub's authority and its own certificates are."""
+        return self.store.state_folder / "authority"
+
+    @property
+    def broker_settings(self) -> BrokerSettings:
+        """What the hub's link takes: with its own certificate where it makes them."""
+        return self._own_certificate().settings()
+
+    def _own_certificate(self) -> BrokerPart:
+        broker = self.broker
+        secure = BrokerUrl.parse(broker.url).secure
+        if not self.enrolment.on or not secure or broker.cert_file is not None:
+            return broker
+        folder = self.authority_folder
+        return msgspec.structs.replace(
+            broker,
+            ca_file=broker.ca_file or folder / "ca.pem",
+            cert_file=folder / "hub.pem",
+            key_file=folder / "hub.key",
+        )
 
 
 def load_hub_file(path: Path, *, insecure: bool = False) -> HubFile:
@@ -228,6 +263,7 @@ def load_hub_file(path: Path, *, insecure: bool = False) -> HubFile:
         broker=parsed.broker.below(folder),
         http=parsed.http.below(folder),
         store=parsed.store.below(folder),
+        enrolment=parsed.enrolment.below(folder),
     )
 
 

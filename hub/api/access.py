@@ -13,6 +13,8 @@ from hub.api.control import Failure
 #: Paths, and beginnings of paths, that need no token.
 OPEN = ("/healthz", "/v1/models/", "/v1/blobs/")
 _SCHEME = b"bearer "
+#: Stands in the state of a request that carried the token.
+CARRIED = "carried_token"
 
 
 class TokenRequired:
@@ -29,12 +31,15 @@ class TokenRequired:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection's request."""
-        if scope["type"] != "http" or self._open(scope["path"]) or self._carries(scope):
+        carries = scope["type"] == "http" and self._carries(scope)
+        if carries:
+            scope.setdefault("state", {})[CARRIED] = True
+        if scope["type"] != "http" or carries or self._open(scope["path"]):
             await self._app(scope, receive, send)
             return
         failure = Failure(
-            error="the hub wants its token. Set LORIKEET_HUB_TOKEN, or LORIKEET_HUB_TOKEN_FILE to a file "
-            "that holds it."
+            error="the hub wants its token. Set LORIKEET_HUB_TOKEN, or LORIKEET_HUB_TOKEN_FILE to "
+            "a file that holds it."
         )
         answer = document(failure, 401)
         answer.headers["www-authenticate"] = "Bearer"

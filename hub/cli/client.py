@@ -13,13 +13,17 @@ import msgspec
 
 from hub.address import is_loopback
 from hub.api.control import (
+    Decision,
     DeviceDetail,
     DeviceSummary,
+    DoorNote,
     Failure,
     HubStatus,
     JobDetail,
     JobEvent,
     JobSummary,
+    TokenOrder,
+    Tokens,
 )
 from hub.errors import ConfigError, ConflictError, HubError, NotFoundError, UnreachableError
 from wire.errors import MalformedError
@@ -101,6 +105,28 @@ class HubClient:
     def device(self, name: str) -> DeviceDetail:
         """Return all about one device."""
         return self._ask(DeviceDetail, "GET", f"/v1/devices/{_name(name, 'device')}")
+
+    def make_tokens(self, order: TokenOrder) -> Tokens:
+        """Make single-use tokens."""
+        return self._order(Tokens, "/v1/tokens", order)
+
+    def decide(self, name: str, what: str, reason: str = "") -> DeviceDetail:
+        """Approve, reject or revoke a device."""
+        path = f"/v1/devices/{_name(name, 'device')}/{what}"
+        return self._order(DeviceDetail, path, Decision(reason=reason))
+
+    def door(self) -> list[DoorNote]:
+        """Return what happened at the door."""
+        return self._ask(list[DoorNote], "GET", "/v1/door")
+
+    def _order(self, kind: type[T], path: str, body: msgspec.Struct) -> T:
+        return self._ask(
+            kind,
+            "POST",
+            path,
+            content=msgspec.json.encode(body),
+            headers={"content-type": "application/json"},
+        )
 
     def adapter(self, name: str, target: Path) -> None:
         """Write the zip of a job's newest adapter into a file."""
