@@ -23,9 +23,9 @@ COPY wire wire
 COPY edge_agent edge_agent
 COPY hub/__init__.py hub/__init__.py
 RUN --mount=type=cache,target=/var/cache/pip \
-    /opt/lorikeet/bin/pip install -c constraints.txt ".[llama]"
+    /opt/lorikeet/bin/pip install -c constraints.txt ".[llama,enrol]"
 COPY docker/slim.sh ./
-RUN sh slim.sh /opt/lorikeet && rm -rf /opt/lorikeet/lib/python3*/site-packages/hub
+RUN sh slim.sh /opt/lorikeet && rm -rf /opt/lorikeet/lib/python3*/site-packages/hub /opt/lorikeet/bin/lorikeet-hub
 
 FROM tools AS build-train
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -35,9 +35,9 @@ COPY wire wire
 COPY edge_agent edge_agent
 COPY hub/__init__.py hub/__init__.py
 RUN --mount=type=cache,target=/var/cache/pip \
-    /opt/lorikeet/bin/pip install -c constraints.txt ".[train]"
+    /opt/lorikeet/bin/pip install -c constraints.txt ".[train,enrol]"
 COPY docker/slim.sh ./
-RUN sh slim.sh /opt/lorikeet && rm -rf /opt/lorikeet/lib/python3*/site-packages/hub
+RUN sh slim.sh /opt/lorikeet && rm -rf /opt/lorikeet/lib/python3*/site-packages/hub /opt/lorikeet/bin/lorikeet-hub
 
 FROM ${BASE} AS agent
 LABEL org.opencontainers.image.licenses="Apache-2.0"

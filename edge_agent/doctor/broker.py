@@ -2,6 +2,7 @@
 
 import queue
 import secrets
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -45,12 +46,12 @@ def check_broker(subject: Subject, patience_s: float = PATIENCE_S) -> list[Findi
             return [fail("broker", f"{link.broker.shown} can't be reached: {why}", todo)]
         took_ms = (time.monotonic() - began) * 1000
         found = ok("broker", f"{link.broker.shown}, MQTT {link.protocol}, {took_ms:.0f} ms")
-        return [found, *_hub(inbox, topics)]
+        return [found, *_hub(inbox, topics, connect.ca_file)]
     finally:
         link.stop()
 
 
-def _hub(inbox: "queue.Queue[object]", topics: Topics) -> list[Finding]:
+def _hub(inbox: "queue.Queue[object]", topics: Topics, ca_file: str | None) -> list[Finding]:
     received = _wait(inbox, Received, _HUB_S)
     state = None
     if isinstance(received, Received):
@@ -66,15 +67,21 @@ def _hub(inbox: "queue.Queue[object]", topics: Topics) -> list[Finding]:
         return [warn("hub", "it is away", "start it: lorikeet-hub serve.")]
     if state.http is None:
         return [ok("hub", "there; it serves no models")]
-    return _http(state.http)
+    return _http(state.http, ca_file)
 
 
-def _http(url: str) -> list[Finding]:
+def _http(url: str, ca_file: str | None) -> list[Finding]:
     """Look whether models could be fetched, and compare clocks on the way."""
     if not url.startswith(("http://", "https://")):
         return [fail("hub", f"it says its address is {url!r}", "mend http.public_url in hub.yaml.")]
     try:
-        with urllib.request.urlopen(f"{url}/healthz", timeout=_HUB_S) as answer:  # noqa: S310
+        context = ssl.create_default_context() if url.startswith("https://") else None
+        if context is not None and ca_file is not None:  # an enrolled device's hub signs both
+            context.load_verify_locations(cafile=ca_file)
+        asked = urllib.request.urlopen(  # noqa: S310
+            f"{url}/healthz", timeout=_HUB_S, context=context
+        )
+        with asked as answer:
             date = answer.headers.get("Date")
     except urllib.error.HTTPError as error:
         date = error.headers.get("Date")

@@ -1,11 +1,13 @@
 """Who sends the hub's token is let in; models and the health check are open."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from hub.api.app import create_app
 from hub.cli.client import HubClient
 from hub.errors import ConfigError, HubError
 from tests.hub.api.served import MemoryHub, serving
@@ -66,3 +68,19 @@ def test_the_command_line_sends_what_its_environment_has(
     monkeypatch.setenv("LORIKEET_HUB_TOKEN_FILE", str(file / "gone"))
     with pytest.raises(ConfigError, match="LORIKEET_HUB_TOKEN_FILE"):
         HubClient(url)
+
+
+def test_an_operator_elsewhere_needs_the_token_to_decide_of_devices(hub: MemoryHub) -> None:
+    def status(token: str | None, sent: str | None) -> int:
+        async def ask() -> int:
+            transport = httpx.ASGITransport(create_app(hub, token), client=("10.0.0.9", 1))
+            headers = {"authorization": f"Bearer {sent}"} if sent is not None else {}
+            async with httpx.AsyncClient(transport=transport, base_url="http://hub") as client:
+                body = {"count": 1, "expires_s": 60.0}
+                return (await client.post("/v1/tokens", json=body, headers=headers)).status_code
+
+        return asyncio.run(ask())
+
+    assert status(None, None) == 403
+    assert status(TOKEN, None) == 401
+    assert status(TOKEN, TOKEN) == 201
