@@ -9,14 +9,20 @@ from collections.abc import Callable, Collection
 
 from bench.report import BenchError, Row, exit_code, failed, say, show
 from bench.serving_logits import logit_rows
+from bench.serving_onnx import onnx_rows
+from bench.serving_onnx_memory import onnx_memory_rows
 from wire.errors import WireError
 
-PARTS = ("logits",)
+PARTS = ("logits", "onnx", "onnx-memory")
 
 
 def measure(*, quick: bool, wanted: Collection[str] = PARTS) -> list[Row]:
     """Return all rows; a part that fails is a row that says so, and the others go on."""
-    parts: dict[str, Callable[[], list[Row]]] = {"logits": lambda: logit_rows(quick=quick)}
+    parts: dict[str, Callable[[], list[Row]]] = {
+        "logits": lambda: logit_rows(quick=quick),
+        "onnx": lambda: onnx_rows(quick=quick),
+        "onnx-memory": lambda: onnx_memory_rows(quick=quick),
+    }
     return [row for name in PARTS if name in wanted for row in _rows(name, parts[name])]
 
 
