@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from edge_agent.fetch import FetchError, fetch
+from edge_agent.fetch import FetchError, fetch, trusted
 from edge_agent.inference.contract import EngineError
 from edge_agent.throttle import Throttle
 from wire.derived import BASE_KEY
@@ -110,7 +110,9 @@ def _await(url: str, kind: str, progress: Progress, wait: Callable[[float], obje
     while waited_s < _PATIENCE_S:
         pause_s = _LEAST_WAIT_S * 2**failures
         try:
-            with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response:  # noqa: S310 - see above
+            with urllib.request.urlopen(  # noqa: S310 - see above
+                url, timeout=_TIMEOUT_S, context=trusted(url)
+            ) as response:
                 answer = _read(response)
                 if response.status == 200:
                     return answer.digest

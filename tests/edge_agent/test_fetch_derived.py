@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.fetch import COMPLETE, FetchError
+from edge_agent.fetch import COMPLETE, FetchError, changed_files
 from edge_agent.fetch_derived import check_base, fetch_derived
 from hub.export.base_type import BaseType
 from hub.export.gguf.base import write_base
@@ -96,8 +96,13 @@ def test_it_waits_until_the_files_are_made_then_fetches_them(
     assert waits == [2.0, 2.0]
     assert told[:2] == [(40, 100), (40, 100)]
     assert told[-1] == (len(gguf) + 2, len(gguf) + 2)
-    assert (tmp_path / "derived" / COMPLETE).read_text() == digest + "\n"
+    assert (tmp_path / "derived" / COMPLETE).read_bytes() == hub.models[digest]
     assert (tmp_path / "derived" / "model-q8_0.gguf").read_bytes() == gguf
+    # As the doctor looks at it, under the name that it has in the state folder.
+    place = (tmp_path / "derived").rename(tmp_path / f"{BASE}-gguf-q8_0")
+    assert changed_files(place) == []
+    (place / "tokenizer.json").write_bytes(b"[]")
+    assert changed_files(place) == ["tokenizer.json"]
 
 
 def test_a_file_of_another_base_is_never_used(hub: Hub, gguf: bytes, tmp_path: Path) -> None:

@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
+
+pytest.importorskip("onnxruntime", reason="onnxruntime isn't installed: pip install lorikeet[onnx]")
+
+import onnxruntime
 from onnxruntime.capi.onnxruntime_pybind11_state import LoraAdapter
 
 from bench.export_models import DIGEST, MODELS, save_adapter, save_base

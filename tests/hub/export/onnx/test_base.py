@@ -9,6 +9,8 @@ import torch
 import transformers
 from safetensors.numpy import load_file, save_file
 
+pytest.importorskip("onnxruntime", reason="onnxruntime isn't installed: pip install lorikeet[onnx]")
+
 from bench.export_models import DIGEST, MODELS, save_adapter, save_base
 from bench.serving_logits import by_peft, compared
 from bench.serving_onnx import adapter_of, by_onnxruntime, exported, measured

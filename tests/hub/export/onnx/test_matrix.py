@@ -1,9 +1,12 @@
 """How matrices are stored: quanta by hand, and products against numpy."""
 
 import numpy as np
-import onnxruntime
 import pytest
 from onnx import TensorProto, external_data_helper
+
+pytest.importorskip("onnxruntime", reason="onnxruntime isn't installed: pip install lorikeet[onnx]")
+
+import onnxruntime
 
 from hub.export.onnx.graph import FLOAT, INT64, Graph
 from hub.export.onnx.matrix import plan, product, rows
