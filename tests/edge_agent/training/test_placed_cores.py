@@ -1,5 +1,7 @@
 """Cores that are moved in torch, and tasks that move them without backprop."""
 
+from array import array
+
 import msgspec
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from edge_agent.training.contract import Trained
 from edge_agent.training.placed_cores import PlacedCores
 from edge_agent.training.start import PackedStart
 from edge_agent.training.task import Tasks
+from edge_agent.training.tokens import Row
 from tests.edge_agent.training.test_rules import repacked, task
 from wire.core_directions import directions
 from wire.forward_only import VERSION, Moves, parse_steps, replay
@@ -30,7 +33,7 @@ def base(llama):
 
 
 def test_a_moved_core_is_the_adapter_whose_b_is_moved(base, llama, make_adapter):
-    saved = make_adapter(llama, rank=4, tokens=2)
+    saved = make_adapter(llama, rank=4, tokens=0)
     start = PackedStart(saved.manifest, saved.parts)
     session = PlacedCores(base.place(start, Trained(rank=2, factors="core")), start, rows=2)
     moves = np.random.default_rng(1).normal(0, 0.2, 4 * len(session.sides)).astype(np.float32)
@@ -49,10 +52,6 @@ def test_a_moved_core_is_the_adapter_whose_b_is_moved(base, llama, make_adapter)
 
 
 def padded_rows(ids):
-    from array import array
-
-    from edge_agent.training.tokens import Row
-
     return padded([Row(array("i", one), array("i", one)) for one in ids])
 
 
