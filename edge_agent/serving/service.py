@@ -61,7 +61,7 @@ class Service:
         self.name = name
         self.context = context
         self.scheduler = scheduler
-        self.swaps = 0
+        self.swaps = -1  # the first adapter takes no other's place
         self._slots = slots
         self._tokenizer = tokenizer
         self._tokenizing = threading.Lock()
