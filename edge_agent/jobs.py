@@ -70,6 +70,8 @@ class KnownJobs:
         if known is None and len(self._announced) >= MAX_JOBS:
             raise TooLargeError(f"{MAX_JOBS} jobs are going on; {announce.job} is one too many.")
         self._announced[announce.job] = announce
+        if self._finished is not None and self._finished.job == announce.job:
+            self._finished = None  # it goes on
         if known is None:
             return True
         return known.knobs != announce.knobs or known.base != announce.base
@@ -131,10 +133,11 @@ class KnownJobs:
     def adapters(self) -> list[AdapterRef]:
         """The newest adapter of each active job that this device has a role in, and the last's."""
         done = self._finished.adapter if self._finished is not None else None
-        return [done] * (done is not None) + [
+        found = [
             known.adapter
             for job, known in self._announced.items()
             if known.adapter is not None
             and (plan := self.plans.get(job)) is not None
             and plan.role != "none"
         ]
+        return found if done is None else [done, *found]

@@ -1,0 +1,180 @@
+"""Adapters swapped under four concurrent streams: who waits how much longer, and who gets what.
+
+In one process: the service that ``lorikeet-agent serve`` runs, its endpoint on loopback, and four
+clients of it. An adapter is read from its folder and opened while answers are under way.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.report import Row, at_most, checked, say, told
+from bench.serving_memory import threads
+from bench.serving_models import adapter_folder, base_file, shape_of
+from edge_agent.errors import AgentError
+from edge_agent.inference.llama.engine import LlamaEngine
+from edge_agent.serving.adapter_folder import read_adapter_folder
+from edge_agent.serving.generation import Generation
+from edge_agent.serving.http_server import Server
+from edge_agent.serving.remote import Remote
+from edge_agent.serving.scheduler import Scheduler
+from edge_agent.serving.service import Service
+from edge_agent.training.tokenizer import load_tokenizer
+
+_STREAMS, _ADAPTERS = 4, 3
+_ANSWER = 24
+_SWAPS, _QUICK_SWAPS = 100, 6
+_QUIET_S = 15.0  # without a swap, to know how long a token takes
+_MOST_EXTRA_S = 0.5
+CONTEXT = 128
+
+
+@dataclass
+class _Seen:
+    """What the streams saw."""
+
+    transcripts: list[tuple[int, str]] = field(default_factory=list)  # stream, text
+    failures: list[str] = field(default_factory=list)
+    gaps: list[tuple[float, float]] = field(default_factory=list)  # when, how long, in seconds
+
+
+def swap_rows(folder: Path, *, quick: bool) -> list[Row]:
+    """Return what swapping costs.
+
+    Args:
+        folder: where models are kept.
+        quick: a small model and few swaps.
+    """
+    shape = shape_of(quick=quick)
+    model = base_file(folder, shape)
+    adapters = [adapter_folder(folder, shape, seed) for seed in range(1, _ADAPTERS + 1)]
+    service = Service(
+        LlamaEngine(model, threads=threads()),
+        load_tokenizer(model),
+        Scheduler(),
+        name="bench",
+        slots=_STREAMS,
+        context=CONTEXT,
+    )
+    server = Server(service, "127.0.0.1", 0, None)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    seen = _Seen()
+    watched = _watch_tokens(seen)
+    try:
+        wanted = _references(service, server.url, adapters)
+        swaps = _QUICK_SWAPS if quick else _SWAPS
+        say(f"{swaps} swaps under {_STREAMS} streams")
+        quiet_until, took = _storm(service, server.url, adapters, seen, swaps)
+    finally:
+        watched()
+        server.shutdown()
+        server.server_close()
+        service.close()
+    return _rows(seen, wanted, quiet_until, took, swaps)
+
+
+def _rows(
+    seen: _Seen, wanted: list[list[str]], quiet_until: float, took: list[float], swaps: int
+) -> list[Row]:
+    quiet = max((gap for at, gap in seen.gaps if at < quiet_until), default=0.0)
+    busy = max((gap for at, gap in seen.gaps if at >= quiet_until), default=0.0)
+    matches = [sum(text == one[stream] for one in wanted) for stream, text in seen.transcripts]
+    share = 100.0 * sum(one == 1 for one in matches) / max(1, len(matches))
+    figure = f"{swaps} swaps of an adapter of rank 16 under four streams"
+    failures = float(len(seen.failures))
+    return [
+        told("longest wait for a token without a swap", quiet, "s"),
+        at_most(f"{figure}: longest extra wait", busy - quiet, "s", _MOST_EXTRA_S),
+        told(f"{figure}: longest swap, until the next question gets it", max(took), "s"),
+        checked(f"{figure}: failed requests", failures, "", "0", not seen.failures),
+        told(f"{figure}: transcripts", float(len(matches))),
+        checked(f"{figure}: that match exactly one adapter", share, "%", "all", share == 100.0),
+    ]
+
+
+def _turns(stream: int) -> list[dict[str, str]]:
+    return [{"role": "user", "content": f"stream {stream} asks {'abcd'[stream] * 6}"}]
+
+
+def _references(service: Service, url: str, adapters: list[Path]) -> list[list[str]]:
+    """Return what each adapter answers each stream, one at a time."""
+    ask = Remote(url, None, max_tokens=_ANSWER, temperature=0)
+    found = []
+    for folder in adapters:
+        service.use(read_adapter_folder(folder))
+        found.append(["".join(ask(_turns(stream))) for stream in range(_STREAMS)])
+    return found
+
+
+def _storm(
+    service: Service, url: str, adapters: list[Path], seen: _Seen, swaps: int
+) -> tuple[float, list[float]]:
+    """Swap adapters under streams; return when the quiet time ended, and how long swaps took."""
+    stop = threading.Event()
+    lock = threading.Lock()
+
+    def stream(number: int) -> None:
+        ask = Remote(url, None, max_tokens=_ANSWER, temperature=0)
+        while not stop.is_set():
+            try:
+                text = "".join(ask(_turns(number)))
+            except AgentError as error:
+                with lock:
+                    seen.failures.append(str(error))
+            else:
+                with lock:
+                    seen.transcripts.append((number, text))
+
+    running = [threading.Thread(target=stream, args=(number,)) for number in range(_STREAMS)]
+    seen.gaps.clear()
+    for one in running:
+        one.start()
+    time.sleep(_QUIET_S)
+    quiet_until = time.monotonic()
+    took = []
+    for number in range(swaps):
+        began = time.monotonic()
+        service.use(read_adapter_folder(adapters[number % len(adapters)]))
+        took.append(time.monotonic() - began)
+        _await_answers(seen, lock)
+    stop.set()
+    for one in running:
+        one.join()
+    return quiet_until, took
+
+
+def _await_answers(seen: _Seen, lock: threading.Lock) -> None:
+    """Wait for two answers, so that each adapter is used before the next one comes."""
+    with lock:
+        before = len(seen.transcripts)
+    end = time.monotonic() + 60.0
+    while time.monotonic() < end:
+        with lock:
+            if len(seen.transcripts) >= before + 2:
+                return
+        time.sleep(0.02)
+
+
+def _watch_tokens(seen: _Seen) -> Callable[[], None]:
+    """Note how long each answer waits between its tokens; return what ends that."""
+    original = Generation.take
+    last: dict[int, float] = {}
+
+    def take(self: Generation, logits: object, room: int) -> bool:
+        now = time.monotonic()
+        if id(self) in last:
+            seen.gaps.append((now, now - last[id(self)]))
+        last[id(self)] = now
+        over = original(self, logits, room)  # type: ignore[arg-type]
+        if over:
+            del last[id(self)]
+        return over
+
+    Generation.take = take  # type: ignore[method-assign,assignment]
+
+    def end() -> None:
+        Generation.take = original  # type: ignore[method-assign]
+
+    return end
