@@ -10,14 +10,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from bench.report import Row, at_most, checked, say, told
 from bench.serving_memory import threads
 from bench.serving_models import adapter_folder, base_file, shape_of
 from edge_agent.errors import AgentError
+from edge_agent.inference.contract import Session
 from edge_agent.inference.llama.engine import LlamaEngine
 from edge_agent.serving.adapter_folder import read_adapter_folder
 from edge_agent.serving.generation import Generation
 from edge_agent.serving.http_server import Server
+from edge_agent.serving.prompts import chat_ids
 from edge_agent.serving.remote import Remote
 from edge_agent.serving.scheduler import Scheduler
 from edge_agent.serving.service import Service
@@ -30,12 +34,19 @@ _QUIET_S = 15.0  # without a swap, to know how long a token takes
 _MOST_EXTRA_S = 0.5
 CONTEXT = 128
 
+#: Tokens of a question, or of an answer.
+Tokens = tuple[int, ...]
+#: Sums are rounded otherwise where several sequences are computed together, so a choice counts only
+#: if the second one is further than this, over the greatest logit.
+_SURE = 0.01
+
 
 @dataclass
 class _Seen:
     """What the streams saw."""
 
-    transcripts: list[tuple[int, str]] = field(default_factory=list)  # stream, text
+    transcripts: list[tuple[Tokens, Tokens]] = field(default_factory=list)  # questions, answers
+    answers: int = 0
     failures: list[str] = field(default_factory=list)
     gaps: list[tuple[float, float]] = field(default_factory=list)  # when, how long, in seconds
 
@@ -63,7 +74,8 @@ def swap_rows(folder: Path, *, quick: bool) -> list[Row]:
     seen = _Seen()
     watched = _watch_tokens(seen)
     try:
-        wanted = _references(service, server.url, adapters)
+        wanted = _references(service, adapters)
+        service.use(read_adapter_folder(adapters[-1]))
         swaps = _QUICK_SWAPS if quick else _SWAPS
         say(f"{swaps} swaps under {_STREAMS} streams")
         quiet_until, took = _storm(service, server.url, adapters, seen, swaps)
@@ -76,11 +88,19 @@ def swap_rows(folder: Path, *, quick: bool) -> list[Row]:
 
 
 def _rows(
-    seen: _Seen, wanted: list[list[str]], quiet_until: float, took: list[float], swaps: int
+    seen: _Seen,
+    wanted: list[dict[Tokens, Tokens]],
+    quiet_until: float,
+    took: list[float],
+    swaps: int,
 ) -> list[Row]:
     quiet = max((gap for at, gap in seen.gaps if at < quiet_until), default=0.0)
     busy = max((gap for at, gap in seen.gaps if at >= quiet_until), default=0.0)
-    matches = [sum(text == one[stream] for one in wanted) for stream, text in seen.transcripts]
+    matches = [
+        sum(answer[: len(one[question])] == one[question] for one in wanted)
+        for question, answer in seen.transcripts
+    ]
+    shortest = min(len(answer) for one in wanted for answer in one.values())
     share = 100.0 * sum(one == 1 for one in matches) / max(1, len(matches))
     figure = f"{swaps} swaps of an adapter of rank 16 under four streams"
     failures = float(len(seen.failures))
@@ -90,6 +110,7 @@ def _rows(
         told(f"{figure}: longest swap, until the next question gets it", max(took), "s"),
         checked(f"{figure}: failed requests", failures, "", "0", not seen.failures),
         told(f"{figure}: transcripts", float(len(matches))),
+        told("fewest tokens by which an adapter's answer is known", float(shortest)),
         checked(f"{figure}: that match exactly one adapter", share, "%", "all", share == 100.0),
     ]
 
@@ -98,14 +119,33 @@ def _turns(stream: int) -> list[dict[str, str]]:
     return [{"role": "user", "content": f"stream {stream} asks {'abcd'[stream] * 6}"}]
 
 
-def _references(service: Service, url: str, adapters: list[Path]) -> list[list[str]]:
-    """Return what each adapter answers each stream, one at a time."""
-    ask = Remote(url, None, max_tokens=_ANSWER, temperature=0)
+def _references(service: Service, adapters: list[Path]) -> list[dict[Tokens, Tokens]]:
+    """Return what each adapter surely begins each stream's answer with, computed alone."""
     found = []
     for folder in adapters:
-        service.use(read_adapter_folder(folder))
-        found.append(["".join(ask(_turns(stream))) for stream in range(_STREAMS)])
+        session = service.engine.open(read_adapter_folder(folder), slots=1, context=CONTEXT)
+        found.append({ids: _sure(session, ids) for ids in _questions(service)})
+        session.close()
     return found
+
+
+def _questions(service: Service) -> list[Tokens]:
+    tokenizer = service.tokenizer
+    return [tuple(chat_ids(tokenizer, _turns(stream))) for stream in range(_STREAMS)]
+
+
+def _sure(session: Session, ids: Tokens) -> Tokens:
+    session.keep(0, 0)
+    answer: list[int] = []
+    tokens: list[int] = list(ids)
+    while len(answer) < _ANSWER:
+        logits = session.feed({0: tokens})[0]
+        second, first = np.sort(logits)[-2:]
+        if first - second < _SURE * np.abs(logits).max():
+            break
+        answer.append(int(logits.argmax()))
+        tokens = answer[-1:]
+    return tuple(answer)
 
 
 def _storm(
@@ -119,16 +159,18 @@ def _storm(
         ask = Remote(url, None, max_tokens=_ANSWER, temperature=0)
         while not stop.is_set():
             try:
-                text = "".join(ask(_turns(number)))
+                for _ in ask(_turns(number)):
+                    pass
             except AgentError as error:
                 with lock:
                     seen.failures.append(str(error))
             else:
                 with lock:
-                    seen.transcripts.append((number, text))
+                    seen.answers += 1
 
     running = [threading.Thread(target=stream, args=(number,)) for number in range(_STREAMS)]
     seen.gaps.clear()
+    seen.transcripts.clear()
     for one in running:
         one.start()
     time.sleep(_QUIET_S)
@@ -148,11 +190,11 @@ def _storm(
 def _await_answers(seen: _Seen, lock: threading.Lock) -> None:
     """Wait for two answers, so that each adapter is used before the next one comes."""
     with lock:
-        before = len(seen.transcripts)
+        before = seen.answers
     end = time.monotonic() + 60.0
     while time.monotonic() < end:
         with lock:
-            if len(seen.transcripts) >= before + 2:
+            if seen.answers >= before + 2:
                 return
         time.sleep(0.02)
 
@@ -170,6 +212,7 @@ def _watch_tokens(seen: _Seen) -> Callable[[], None]:
         over = original(self, logits, room)  # type: ignore[arg-type]
         if over:
             del last[id(self)]
+            seen.transcripts.append((tuple(self.request.ids), tuple(self.answer)))
         return over
 
     Generation.take = take  # type: ignore[method-assign,assignment]

@@ -20,7 +20,7 @@ from tests.edge_agent.serving.model import greedy, random_adapter
 
 MOST = 20
 WISH = Wish(most=MOST, sampling=Sampling(temperature=0))
-TEXTS = ("once", "upon a time", "there", "was a bird that")
+TEXTS = ("once", "upon a time", "there", "was a bird that", "sang", "by day", "and slept")
 
 
 @pytest.fixture
@@ -36,12 +36,14 @@ def test_each_answer_is_one_adapters(service: Service, gguf: Path, served_base: 
     adapters = [random_adapter(served_base, seed) for seed in (1, 2, 3)]
     tokenizer = load_tokenizer(gguf)
     wanted = {
-        (one.name, text): _text(tokenizer, greedy(gguf, one, ids, MOST))
+        (one.name, text): _text(tokenizer, greedy(gguf, one, ids, MOST, sure=0.003))
         for one in adapters
         for text in TEXTS
         for ids in [tokenizer.ids(text)]
     }
-    assert len(set(wanted.values())) == len(wanted)
+    # A beginning of a few letters tells adapters apart.
+    texts = [text for text in TEXTS if all(len(wanted[one.name, text]) > 2 for one in adapters)][:4]
+    assert len(texts) == 4
     found: list[tuple[str, str, str]] = []
     stop = threading.Event()
 
@@ -62,7 +64,7 @@ def test_each_answer_is_one_adapters(service: Service, gguf: Path, served_base: 
             found.append((adapter, text, said))
 
     service.use(adapters[0])
-    streams = [threading.Thread(target=stream, args=(text,)) for text in TEXTS]
+    streams = [threading.Thread(target=stream, args=(text,)) for text in texts]
     for one in streams:
         one.start()
     for number in range(1, 13):
@@ -76,12 +78,13 @@ def test_each_answer_is_one_adapters(service: Service, gguf: Path, served_base: 
         one.join(60)
     assert {adapter for adapter, _, _ in found} == {one.name for one in adapters}
     for adapter, text, said in found:
-        assert said == wanted[adapter, text]
+        begins = {one: begin for (one, of), begin in wanted.items() if of == text}
+        assert [one for one, begin in begins.items() if said.startswith(begin)] == [adapter]
     assert service.swaps == 12
 
 
 def _text(tokenizer: Tokenizer, ids: list[int]) -> str:
-    """Return what tokens say up to the model's end; half characters as a stream tells them."""
+    """Return what tokens say for certain, up to the model's end."""
     stream = TextStream(tokenizer.text)
     found = [stream.add(one) for one in takewhile(lambda one: one != tokenizer.eos_id, ids)]
-    return "".join(found) + stream.end()
+    return "".join(found)
