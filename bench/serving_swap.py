@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.report import Row, at_most, checked, say, told
+from bench.report import BenchError, Row, at_most, checked, say, told
 from bench.serving_memory import threads
 from bench.serving_models import adapter_folder, base_file, shape_of
 from edge_agent.errors import AgentError
@@ -38,7 +38,8 @@ CONTEXT = 128
 Tokens = tuple[int, ...]
 #: Sums are rounded otherwise where several sequences are computed together, so a choice counts only
 #: if the second one is further than this, over the greatest logit.
-_SURE = 0.01
+_SURE = 0.02
+_CANDIDATES, _KNOWN = 400, 1  # questions; first tokens by which an answer is known
 
 
 @dataclass
@@ -74,11 +75,18 @@ def swap_rows(folder: Path, *, quick: bool) -> list[Row]:
     seen = _Seen()
     watched = _watch_tokens(seen)
     try:
-        wanted = _references(service, adapters)
+        questions, wanted = _chosen(service, adapters)
         service.use(read_adapter_folder(adapters[-1]))
         swaps = _QUICK_SWAPS if quick else _SWAPS
         say(f"{swaps} swaps under {_STREAMS} streams")
-        quiet_until, took = _storm(service, server.url, adapters, seen, swaps)
+        quiet_until, took = _storm(
+            service,
+            server.url,
+            adapters=adapters,
+            questions=questions,
+            seen=seen,
+            swaps=swaps,
+        )
     finally:
         watched()
         server.shutdown()
@@ -115,23 +123,34 @@ def _rows(
     ]
 
 
-def _turns(stream: int) -> list[dict[str, str]]:
-    return [{"role": "user", "content": f"stream {stream} asks {'abcd'[stream] * 6}"}]
+def _turns(number: int) -> list[dict[str, str]]:
+    return [
+        {"role": "user", "content": f"question {number * 37} asks {'abcdefgh'[number % 8] * 5}"}
+    ]
 
 
-def _references(service: Service, adapters: list[Path]) -> list[dict[Tokens, Tokens]]:
-    """Return what each adapter surely begins each stream's answer with, computed alone."""
-    found = []
-    for folder in adapters:
-        session = service.engine.open(read_adapter_folder(folder), slots=1, context=CONTEXT)
-        found.append({ids: _sure(session, ids) for ids in _questions(service)})
+def _chosen(service: Service, adapters: list[Path]) -> tuple[list[int], list[dict[Tokens, Tokens]]]:
+    """Return questions whose answers tell the adapters apart, and what each surely begins with."""
+    sessions = [
+        service.engine.open(read_adapter_folder(folder), slots=1, context=CONTEXT)
+        for folder in adapters
+    ]
+    good: list[int] = []
+    wanted: list[dict[Tokens, Tokens]] = [{} for _ in adapters]
+    for number in range(_CANDIDATES):
+        ids = tuple(chat_ids(service.tokenizer, _turns(number)))
+        begins = [_sure(session, ids) for session in sessions]
+        if len({one[:_KNOWN] for one in begins if len(one) >= _KNOWN}) == len(adapters):
+            good.append(number)
+            for one, begin in zip(wanted, begins, strict=True):
+                one[ids] = begin
+        if len(good) == _STREAMS:
+            break
+    for session in sessions:
         session.close()
-    return found
-
-
-def _questions(service: Service) -> list[Tokens]:
-    tokenizer = service.tokenizer
-    return [tuple(chat_ids(tokenizer, _turns(stream))) for stream in range(_STREAMS)]
+    if len(good) < _STREAMS:
+        raise BenchError(f"of {_CANDIDATES} questions {len(good)} tell the adapters apart.")
+    return good, wanted
 
 
 def _sure(session: Session, ids: Tokens) -> Tokens:
@@ -149,7 +168,13 @@ def _sure(session: Session, ids: Tokens) -> Tokens:
 
 
 def _storm(
-    service: Service, url: str, adapters: list[Path], seen: _Seen, swaps: int
+    service: Service,
+    url: str,
+    *,
+    adapters: list[Path],
+    questions: list[int],
+    seen: _Seen,
+    swaps: int,
 ) -> tuple[float, list[float]]:
     """Swap adapters under streams; return when the quiet time ended, and how long swaps took."""
     stop = threading.Event()
@@ -168,7 +193,7 @@ def _storm(
                 with lock:
                     seen.answers += 1
 
-    running = [threading.Thread(target=stream, args=(number,)) for number in range(_STREAMS)]
+    running = [threading.Thread(target=stream, args=(number,)) for number in questions]
     seen.gaps.clear()
     seen.transcripts.clear()
     for one in running:

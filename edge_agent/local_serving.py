@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 
 #: So long after the last answer training goes on: a conversation is not over with one.
 QUIET_S = 8.0
-#: Jobs that are over, whose last adapter is kept.
-_MOST_OVER = 1
+#: Jobs that nobody speaks of (over, or not announced yet since a start), whose adapter is kept.
+_MOST_OVER = 4
 
 
 class LocalServing:
