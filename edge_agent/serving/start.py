@@ -157,12 +157,12 @@ def agent_runs(folder: Path) -> bool:
 def _service(
     settings: ServeSettings, model: Path, name: str, tell: Callable[[bool], None]
 ) -> Service:
-    config = config_of(model) if model.suffix != ".onnx" else config_of(model.parent)
-    longest = int(config.get("max_position_embeddings") or settings.context)
+    described = model.parent if model.suffix == ".onnx" else model  # files that stand beside it
+    longest = int(config_of(described).get("max_position_embeddings") or settings.context)
     context = min(settings.context, longest)
     if context < settings.context:
         log.info("the model has %d positions: --context is %d", longest, context)
-    tokenizer = load_tokenizer(model if model.suffix != ".onnx" else model.parent)
+    tokenizer = load_tokenizer(described)
     engine = open_engine(model, settings.threads, runtime=settings.engine, repack=settings.repack)
     return Service(
         engine,
