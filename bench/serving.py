@@ -10,12 +10,16 @@ from collections.abc import Callable, Collection
 from importlib.util import find_spec
 from pathlib import Path
 
+from bench.forward_only import forward_rows
 from bench.report import BenchError, Row, exit_code, failed, say, show
 from bench.serving_logits import logit_rows
 from bench.serving_memory import memory_rows
+from bench.serving_onnx import onnx_rows
+from bench.serving_onnx_memory import onnx_memory_rows
+from bench.serving_size import size_rows
 from wire.errors import WireError
 
-PARTS = ("logits", "swap", "memory")
+PARTS = ("logits", "onnx", "swap", "memory", "onnx-memory", "size", "forward")
 CACHE = Path(tempfile.gettempdir()) / "lorikeet-serving"
 
 
@@ -25,6 +29,10 @@ def measure(*, quick: bool, wanted: Collection[str] = PARTS) -> list[Row]:
         "logits": lambda: logit_rows(quick=quick),
         "swap": lambda: _swap(quick=quick),
         "memory": lambda: memory_rows(CACHE, quick=quick),
+        "onnx": lambda: onnx_rows(quick=quick),
+        "onnx-memory": lambda: onnx_memory_rows(quick=quick),
+        "size": lambda: size_rows(quick=quick),
+        "forward": lambda: forward_rows(quick=quick),
     }
     return [row for name in PARTS if name in wanted for row in _rows(name, parts[name])]
 

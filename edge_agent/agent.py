@@ -15,10 +15,12 @@ from pathlib import Path
 from edge_agent.asking import Asking
 from edge_agent.calibrating import Calibrating
 from edge_agent.collect import Collector
+from edge_agent.enrolment.renewing import Renewing
 from edge_agent.errors import RefusedError
 from edge_agent.failures import Failures
 from edge_agent.gather import Adapters
 from edge_agent.hearing import Hearing
+from edge_agent.heartbeat import Heartbeat
 from edge_agent.jobs import KnownJobs
 from edge_agent.limits.enforcement import Enforcement
 from edge_agent.local_serving import LocalServing
@@ -27,6 +29,7 @@ from edge_agent.peaks import Peaks
 from edge_agent.probe.memory import MemoryLimit, memory_limit
 from edge_agent.probe.process import peak_bytes, resident_bytes
 from edge_agent.resting import Resting
+from edge_agent.runtimes import chosen_runtime, present_runtimes
 from edge_agent.setbacks import Setbacks
 from edge_agent.slices import SliceChoice
 from edge_agent.task_run import Settings
@@ -77,6 +80,7 @@ class Supervisor:
 
     Raises:
         MalformedError: the device's or fleet's name can't stand in a topic.
+        UsageError: there is nothing to compute with.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -85,6 +89,7 @@ class Supervisor:
         self.session = secrets.token_hex(6)
         self.topics = Topics(settings.fleet)
         self.quiet = QuietLog(log)
+        self.runtime = chosen_runtime()
         self.folder = Path(settings.state_folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.inbox = Inbox(1000)
@@ -125,6 +130,7 @@ class Supervisor:
         )
         self.adapters = Adapters(self.blobs, self.collector, self.jobs, self.slices)
         self.hearing = Hearing(self.link, self.topics)
+        self.heartbeat = Heartbeat(self.folder)
         self.peaks = Peaks(self.folder / "peaks.json")
         self.teller = Teller(self)
         self.tasks = Tasks(self)
@@ -133,6 +139,8 @@ class Supervisor:
         self.resting = Resting(self)
         self.local_serving = LocalServing(self)
         self.worker_events = WorkerEvents(self)
+        state = self.folder if settings.enrolled else None
+        self.renewing = Renewing(state, self._on_renewed, self._on_not_renewed)
 
     def stop(self) -> None:
         """Ask the loop to end; safe from a signal handler."""
@@ -156,6 +164,7 @@ class Supervisor:
         if not self.metering.pulls:
             self.hearing.hear(None)
         self.worker.begin()
+        self.heartbeat.begin()
         self.link.start()
         try:
             while not self._stopping:
@@ -169,11 +178,13 @@ class Supervisor:
         finally:
             self.setbacks.save_before_end()
             self.worker.close()
+            self.renewing.close()
             self.collector.flush()
             if self.welcomed:
                 self.teller.state("disconnected", "stopped")
             self.link.stop()
             self.metering.close()
+            self.heartbeat.end()
 
     # Events
 
@@ -299,6 +310,26 @@ class Supervisor:
         self.asking.repeat_all(time.monotonic())
         self.tasks.uploads.ask_again(time.monotonic())
 
+    @property
+    def runtimes(self) -> list[str]:
+        """What there is to compute with, the one in use first."""
+        return [self.runtime, *(one for one in present_runtimes() if one != self.runtime)]
+
+    # The certificate
+
+    def _on_renewed(self) -> None:
+        """The link shows the new one when it next connects; the old one may have been too old."""
+        log.info("the certificate was renewed: %s days left", self.renewing.days_left)
+        if self.welcomed:
+            self.teller.telemetry()
+        else:
+            self._greet()
+
+    def _on_not_renewed(self, reason: str) -> None:
+        self.quiet.warn("renewal", f"the certificate was not renewed: {reason}")
+        if self.welcomed:
+            self.teller.event("certificate", f"not renewed: {reason}"[:200])
+
     # Plans
 
     def replan(self) -> None:
@@ -317,6 +348,7 @@ class Supervisor:
 
     def _tick(self, now: float) -> None:
         self.asking.tick(now)
+        self.renewing.tick(now)
         if self.collector.tick(now):
             self._on_gathered()
         self.metering.idle(down=self.collector.idle)
@@ -330,6 +362,7 @@ class Supervisor:
         self.teller.tick(now)
         self.tasks.tick(now)
         self.metering.tick(now)
+        self.heartbeat.beat(now, self.teller.sign())
 
     # Saying
 

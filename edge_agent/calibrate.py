@@ -9,15 +9,16 @@ from typing import Any
 
 from edge_agent.calibrating import what_fits, worth_repeating
 from edge_agent.calibration import (
-    LEAST_RUNTIME_BYTES,
     Calibration,
     Measured,
+    least_runtime_bytes,
     load_calibration,
     present_key,
     save_calibration,
 )
 from edge_agent.errors import AgentError
 from edge_agent.protocol import Calibrate, Calibrated, Failed
+from edge_agent.runtimes import TORCH
 from edge_agent.worker_process import WorkerDied, WorkerEvent, WorkerProcess
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,12 @@ TIMEOUT_S = 600.0
 
 
 def calibration_of(
-    folder: Path, threads: int, limit_bytes: int, *, again: bool = False
+    folder: Path,
+    threads: int,
+    limit_bytes: int,
+    *,
+    again: bool = False,
+    runtime: str = TORCH,
 ) -> Calibration:
     """Return what is known of this device, measuring it first where nothing is.
 
@@ -39,23 +45,25 @@ def calibration_of(
         threads: for arithmetic.
         limit_bytes: for the whole agent.
         again: measure though something is known.
+        runtime: that a worker computes with, of `edge_agent.runtimes`.
 
     Raises:
         AgentError: the worker could not start; its log's end is in the message.
     """
-    known = load_calibration(folder, threads)
+    known = load_calibration(folder, threads, runtime)
     if known is not None and not again and not worth_repeating(known, limit_bytes):
         return known
-    if limit_bytes < LEAST_RUNTIME_BYTES:
-        return known or Calibration(key=present_key(threads))
+    key = present_key(threads, runtime)
+    if limit_bytes < least_runtime_bytes(runtime):
+        return known or Calibration(key=key, runtime=runtime)
     log.info("measuring this device; it takes some seconds, once")
-    measured = _measure(threads, what_fits(limit_bytes))
+    measured = _measure(threads, what_fits(limit_bytes, runtime))
     if measured is None:
         log.info("it ran out of memory; measuring less")
         measured = _measure(threads, Calibrate(wide=False, full=False))
     if measured is None:
-        return Calibration(measured=Measured(lean_bytes=limit_bytes))
-    found = Calibration(key=present_key(threads), measured=measured)
+        return Calibration(measured=Measured(lean_bytes=limit_bytes), runtime=runtime)
+    found = Calibration(key=key, measured=measured, runtime=runtime)
     save_calibration(folder, threads, found)
     return found
 
@@ -88,5 +96,6 @@ def _measure(threads: int, command: Calibrate) -> Measured | None:
             case _:
                 why = f"it said nothing for {TIMEOUT_S:.0f} s"
     raise AgentError(
-        f"the worker could not measure itself: {why.rstrip('.')}. Is the extra 'train' installed?"
+        f"the worker could not measure itself: {why.rstrip('.')}. Is the extra 'train', "
+        "'llama' or 'onnx' installed?"
     )

@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 from edge_agent.calibration import (
     FULL_NEEDS_BYTES,
-    LEAST_RUNTIME_BYTES,
     WIDE_NEEDS_BYTES,
     Calibration,
     Measured,
+    least_runtime_bytes,
     load_calibration,
     present_key,
     save_calibration,
 )
 from edge_agent.protocol import Calibrate
+from edge_agent.runtimes import TORCH
 
 if TYPE_CHECKING:
     from edge_agent.agent import Supervisor
@@ -22,12 +23,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def what_fits(limit_bytes: int) -> Calibrate:
+def what_fits(limit_bytes: int, runtime: str = TORCH) -> Calibrate:
     """Return what may be measured within a limit.
 
     Args:
         limit_bytes: for the whole agent.
+        runtime: of `edge_agent.runtimes`; an engine is measured in one way only.
     """
+    if runtime != TORCH:
+        return Calibrate(wide=False, full=False)
     return Calibrate(wide=limit_bytes >= WIDE_NEEDS_BYTES, full=limit_bytes >= FULL_NEEDS_BYTES)
 
 
@@ -38,9 +42,9 @@ def worth_repeating(known: Calibration, limit_bytes: int) -> bool:
         known: of this device.
         limit_bytes: for the whole agent.
     """
-    measured, room = known.measured, what_fits(limit_bytes)
+    measured, room = known.measured, what_fits(limit_bytes, known.runtime)
     if measured is None:
-        return limit_bytes >= LEAST_RUNTIME_BYTES
+        return limit_bytes >= least_runtime_bytes(known.runtime)
     return (room.full and measured.full_bytes is None) or (room.wide and not measured.wide)
 
 
@@ -56,9 +60,10 @@ class Calibrating:
         self._folder = Path(agent.settings.state_folder)
         self._threads = agent.settings.threads
         self._limit_bytes = agent.limit.limit_bytes
-        self.known = load_calibration(self._folder, self._threads)
-        if self.known is None and self._limit_bytes < LEAST_RUNTIME_BYTES:
-            self.known = Calibration()
+        self._runtime = agent.runtime
+        self.known = load_calibration(self._folder, self._threads, self._runtime)
+        if self.known is None and self._limit_bytes < least_runtime_bytes(self._runtime):
+            self.known = Calibration(runtime=self._runtime)
         elif self.known is not None and worth_repeating(self.known, self._limit_bytes):
             self.known = None
 
@@ -66,12 +71,16 @@ class Calibrating:
         """Have it measured, once there is a job and this session is the device's."""
         agent = self._agent
         if self.known is None and agent.welcomed and agent.jobs.active:
-            agent.worker.calibrate(what_fits(self._limit_bytes))
+            agent.worker.calibrate(what_fits(self._limit_bytes, self._runtime))
 
     def on_measured(self, measured: Measured) -> None:
         """Take what the worker found out; it ends, for it has imported more than rungs need."""
         log.info("this device is measured: %.0f MB before any task", measured.lean_bytes / 1e6)
-        self.known = Calibration(key=present_key(self._threads), measured=measured)
+        self.known = Calibration(
+            key=present_key(self._threads, self._runtime),
+            measured=measured,
+            runtime=self._runtime,
+        )
         save_calibration(self._folder, self._threads, self.known)
         self._agent.worker.stop()
         self._agent.replan()
@@ -81,5 +90,6 @@ class Calibrating:
         if tried.full or tried.wide:
             self._agent.worker.calibrate(Calibrate(wide=False, full=False))
             return
-        self.known = Calibration(measured=Measured(lean_bytes=self._limit_bytes))
+        too_much = Measured(lean_bytes=self._limit_bytes)
+        self.known = Calibration(measured=too_much, runtime=self._runtime)
         self._agent.replan()

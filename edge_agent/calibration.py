@@ -18,6 +18,7 @@ from typing import Annotated
 import msgspec
 
 from edge_agent.probe.arithmetic import compute_bytes, fast_bf16, processor
+from edge_agent.runtimes import LLAMA, ONNX, TORCH
 from wire.messages.plan import SizeBytes
 from wire.version import LORIKEET_VERSION
 
@@ -37,7 +38,14 @@ FULL_NEEDS_BYTES = 520_000_000
 ASSUMED_KERNEL_BYTES = 36_000_000
 #: What transformers and PEFT weigh where there was no room to measure it [measured here].
 FULL_EXTRA_BYTES = 130_000_000
+#: And a worker with an engine [57 to 60 measured with llama.cpp].
+LEAST_ENGINE_BYTES = 50_000_000
 _PARTS = ("torch", "transformers", "peft", "tokenizers", "numpy")
+#: What an engine's worker imports, by runtime.
+_ENGINE_PARTS = {
+    LLAMA: ("llama_cpp_python", "tokenizers", "numpy"),
+    ONNX: ("onnxruntime", "tokenizers", "numpy"),
+}
 #: A kept calibration has one thousand bytes; of a longer file no more is read, which breaks it.
 _MAX_FILE_BYTES = 65_536
 
@@ -73,10 +81,12 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         key: what it depends on.
         measured: by a worker; None on a device that can't even start one.
+        runtime: that a worker computes with, of `edge_agent.runtimes`.
     """
 
     key: dict[str, str] = {}
     measured: Measured | None = None
+    runtime: str = TORCH
 
     @property
     def bf16(self) -> bool:
@@ -98,7 +108,8 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
             full: with transformers and PEFT.
         """
         measured = self.measured
-        lean_bytes = LEAST_RUNTIME_BYTES if measured is None else measured.lean_bytes
+        least = least_runtime_bytes(self.runtime)
+        lean_bytes = least if measured is None else measured.lean_bytes
         if not full:
             return SUPERVISOR_BYTES + lean_bytes
         full_bytes = measured.full_bytes if measured is not None else None
@@ -129,13 +140,23 @@ def kernel_share(hidden: int) -> float:
     return 1.0 + 0.1 * min(log2(max(hidden, 64) / WIDE), 0.0)
 
 
-def present_key(threads: int) -> dict[str, str]:
+def least_runtime_bytes(runtime: str) -> int:
+    """Return below which limit a worker would only break it.
+
+    Args:
+        runtime: of `edge_agent.runtimes`.
+    """
+    return LEAST_RUNTIME_BYTES if runtime == TORCH else LEAST_ENGINE_BYTES
+
+
+def present_key(threads: int, runtime: str = TORCH) -> dict[str, str]:
     """Return what a calibration depends on, as it is now.
 
     Args:
         threads: for arithmetic.
+        runtime: of `edge_agent.runtimes`.
     """
-    versions = {name: _version(name) for name in _PARTS}
+    versions = {name: _version(name) for name in _ENGINE_PARTS.get(runtime, _PARTS)}
     return {
         "lorikeet": LORIKEET_VERSION,
         "python": platform.python_version(),
@@ -148,14 +169,15 @@ def present_key(threads: int) -> dict[str, str]:
     }
 
 
-def load_calibration(folder: Path, threads: int) -> Calibration | None:
+def load_calibration(folder: Path, threads: int, runtime: str = TORCH) -> Calibration | None:
     """Return what was measured before, None if it is missing, stale or broken.
 
     Args:
         folder: the state folder.
         threads: for arithmetic.
+        runtime: of `edge_agent.runtimes`.
     """
-    for file in _files(folder, threads):
+    for file in _files(folder, threads, runtime):
         try:
             with file.open("rb") as content:
                 data = content.read(_MAX_FILE_BYTES)
@@ -165,14 +187,14 @@ def load_calibration(folder: Path, threads: int) -> Calibration | None:
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             log.warning("%s is passed over: %s", file, error)
             continue
-        if found.key == present_key(threads):
+        if found.key == present_key(threads, runtime) and found.runtime == runtime:
             return found
     return None
 
 
 def save_calibration(folder: Path, threads: int, calibration: Calibration) -> None:
     """Keep a calibration; a disk that is full only costs another one."""
-    for file in _files(folder, threads):
+    for file in _files(folder, threads, calibration.runtime):
         # Agents of one machine may write at once.
         part = file.with_suffix(f".{os.getpid()}.part")
         try:
@@ -185,12 +207,13 @@ def save_calibration(folder: Path, threads: int, calibration: Calibration) -> No
                 part.unlink(missing_ok=True)
 
 
-def _files(folder: Path, threads: int) -> list[Path]:
+def _files(folder: Path, threads: int, runtime: str) -> list[Path]:
     places = [folder]
     with suppress(RuntimeError):  # a container's user may have no home at all
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         places.insert(0, cache / "lorikeet")
-    return [place / f"calibration-{threads}.json" for place in places]
+    engine = "" if runtime == TORCH else f"{runtime}-"
+    return [place / f"calibration-{engine}{threads}.json" for place in places]
 
 
 def _version(name: str) -> str:

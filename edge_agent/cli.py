@@ -5,7 +5,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from edge_agent import cli_serve, cli_train
+from edge_agent import cli_doctor, cli_enroll, cli_serve, cli_train
 from edge_agent.errors import UsageError
 from edge_agent.option_values import (
     absolute,
@@ -37,13 +37,6 @@ app = typer.Typer(
     "--data my.jsonl --memory 700MB"
 )
 def run(  # noqa: PLR0917  (options)
-    broker: Annotated[
-        str,
-        typer.Option(
-            help="mqtt://host:port, mqtts:// with TLS, ws:// or wss:// for WebSocket.",
-            show_default=False,
-        ),
-    ],
     data: Annotated[
         list[Path],
         typer.Option(
@@ -52,6 +45,14 @@ def run(  # noqa: PLR0917  (options)
             show_default=False,
         ),
     ],
+    broker: Annotated[
+        str | None,
+        typer.Option(
+            help="mqtt://host:port, mqtts:// with TLS, ws:// or wss:// for WebSocket. Default: "
+            "as this device was enrolled.",
+            show_default=False,
+        ),
+    ] = None,
     redact: Annotated[
         bool,
         typer.Option("--redact", help="Replace e-mail addresses, phone and card numbers by words."),
@@ -63,10 +64,13 @@ def run(  # noqa: PLR0917  (options)
     min_letters: Annotated[
         int, typer.Option(min=1, help="Leave out text with fewer letters and digits.")
     ] = 1,
-    fleet: Annotated[str, typer.Option(help="The hub's fleet.")] = "default",
+    fleet: Annotated[
+        str | None,
+        typer.Option(help="The hub's fleet. Default: as enrolled, or else default."),
+    ] = None,
     device_id: Annotated[
         str | None,
-        typer.Option("--id", help="This device's id. Default: the host's name."),
+        typer.Option("--id", help="This device's id. Default: as enrolled, or the host's name."),
     ] = None,
     broker_username: Annotated[
         str | None, typer.Option(help="This device's name at the broker.", show_default=False)
@@ -134,6 +138,7 @@ def run(  # noqa: PLR0917  (options)
     ] = False,
 ) -> None:
     """Connect to a hub and take part in its jobs until stopped (Ctrl-C)."""
+    from edge_agent.enrolment.connecting import connecting
     from edge_agent.metering import Limits
     from edge_agent.pausing import Comfort
     from edge_agent.probe.machine import cores
@@ -151,8 +156,8 @@ def run(  # noqa: PLR0917  (options)
         raise UsageError(
             f"--broker-protocol is {broker_protocol!r}; allowed are {', '.join(_PROTOCOLS)}."
         )
-    connect = BrokerSettings(
-        url=broker,
+    given = BrokerSettings(
+        url=broker or "",
         username=broker_username,
         password_file=absolute(broker_password_file),
         ca_file=absolute(broker_ca_file),
@@ -161,16 +166,17 @@ def run(  # noqa: PLR0917  (options)
         profile=_NAMES[broker_profile],
         protocol=_PROTOCOLS[broker_protocol],
     )
-    check_files(connect)
-    device = device_id or default_device()
+    folder = state or default_state(device_id or default_device())
+    connect = connecting(given, fleet, device_id, folder, default_device())
+    check_files(connect.broker)
     for path in data:
         if not path.exists():
             raise UsageError(f"--data is {path}; there is no such file or folder.")
-    folder = state or default_state(device)
     settings = Settings(
-        broker=connect,
-        fleet=fleet,
-        device=device,
+        broker=connect.broker,
+        fleet=connect.fleet,
+        device=connect.device,
+        enrolled=connect.enrolled,
         data=[str(path) for path in data],
         cleaning=Cleaning(
             redact=redact, near_duplicates=drop_near_duplicates, min_letters=min_letters
@@ -286,6 +292,8 @@ def plan(  # noqa: PLR0917  (options)
 app.command(epilog=cli_train.EXAMPLES)(cli_train.train)
 app.command(epilog=cli_serve.SERVE_EXAMPLES)(cli_serve.serve)
 app.command(epilog=cli_serve.CHAT_EXAMPLES)(cli_serve.chat)
+app.command(epilog=cli_doctor.EXAMPLES)(cli_doctor.doctor)
+app.command(epilog=cli_enroll.EXAMPLE)(cli_enroll.enroll)
 
 
 @app.command(epilog="Example: lorikeet-agent probe --memory 700MB --json")

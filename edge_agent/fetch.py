@@ -8,6 +8,7 @@ import hashlib
 import os
 import random
 import shutil
+import ssl
 import threading
 import urllib.error
 import urllib.request
@@ -18,12 +19,13 @@ from typing import Annotated
 
 import msgspec
 
+from edge_agent.enrolment.identity import CA_VARIABLE
 from edge_agent.errors import AgentError
 from edge_agent.throttle import Throttle
 
 #: What a model folder may hold. Formats that can run code when read are not among them.
-SUFFIXES = (".json", ".safetensors", ".txt", ".model", ".jinja", ".gguf")
-#: Stands in a folder whose files are all there and verified.
+SUFFIXES = (".json", ".safetensors", ".txt", ".model", ".jinja", ".gguf", ".onnx", ".data")
+#: Stands in a folder whose files are all there and verified; holds the manifest.
 COMPLETE = "complete"
 
 _MAX_MANIFEST_BYTES = 1024 * 1024
@@ -99,8 +101,28 @@ def fetch(
     shutil.rmtree(target / _Download.FOLDER, ignore_errors=True)
     if check is not None:
         check(target)
-    (target / COMPLETE).write_text(digest + "\n")
+    (target / COMPLETE).write_bytes(payload)
     return downloaded + len(payload)
+
+
+def changed_files(folder: Path) -> list[str] | None:
+    """Return which files of a fetched model aren't what was fetched; all of it is read.
+
+    Args:
+        folder: named by the model's digest, with `COMPLETE` in it. What was derived of a base has a
+            name of two parts, which says what it was made of; its manifest is taken as it is.
+
+    Returns:
+        None if the manifest itself isn't what its digest says.
+
+    Raises:
+        OSError: a file can't be read.
+    """
+    payload = (folder / COMPLETE).read_bytes()
+    derived = "-" in folder.name
+    if not derived and hashlib.sha256(payload).hexdigest() != folder.name:
+        return None
+    return [file.path for file in _parse(payload) if not _is(folder / file.path, file)]
 
 
 class _Download:
@@ -158,7 +180,9 @@ class _Download:
         request = urllib.request.Request(  # noqa: S310 - the scheme was checked
             self._url, headers={"Range": f"bytes={have}-"} if have else {}
         )
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
+        with urllib.request.urlopen(  # noqa: S310
+            request, timeout=_TIMEOUT_S, context=trusted(self._url)
+        ) as answer:
             if not _goes_on(answer, have):
                 have = 0
             with self.partial.open("ab" if have else "wb") as file:
@@ -182,6 +206,17 @@ class _Download:
             os.fsync(file.fileno())
 
 
+def trusted(url: str) -> ssl.SSLContext | None:
+    """Return whom to trust: the system's authorities and, once enrolled, the hub's."""
+    if not url.startswith("https://"):
+        return None
+    context = ssl.create_default_context()
+    own = os.environ.get(CA_VARIABLE)
+    if own:
+        context.load_verify_locations(cafile=own)
+    return context
+
+
 def _goes_on(answer: HTTPResponse, have: int) -> bool:
     """Return whether a response continues after the bytes that we have."""
     return answer.status == 206 and (answer.headers.get("Content-Range") or "").startswith(
@@ -191,7 +226,9 @@ def _goes_on(answer: HTTPResponse, have: int) -> bool:
 
 def _get_manifest(url: str, digest: str) -> bytes:
     try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - see `fetch`
+        with urllib.request.urlopen(  # noqa: S310 - see `fetch`
+            url, timeout=_TIMEOUT_S, context=trusted(url)
+        ) as answer:
             payload: bytes = answer.read(_MAX_MANIFEST_BYTES + 1)
     except (OSError, HTTPException) as error:
         if isinstance(error, urllib.error.HTTPError):

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import msgspec
 
-from edge_agent.fetch import FetchError, fetch
+from edge_agent.fetch import FetchError, fetch, trusted
+from edge_agent.inference.contract import EngineError
 from edge_agent.throttle import Throttle
 from wire.derived import BASE_KEY
 from wire.errors import MalformedError
@@ -68,7 +69,7 @@ def fetch_derived(
     if not http.startswith(("http://", "https://")):
         raise FetchError(f"the hub's address is {http!r}; must begin with http:// or https://.")
     url = f"{http.rstrip('/')}/v1/models/{digest}/derived/{kind}"
-    made = _await(url, kind, progress, wait or threading.Event().wait)
+    made = _await(url, kind, progress, threading.Event().wait if wait is None else wait)
     return fetch(http, made, folder, progress, throttle, check=partial(check_base, digest=digest))
 
 
@@ -83,11 +84,24 @@ def check_base(folder: Path, digest: str) -> None:
             said = read_header(path).metadata.get(BASE_KEY)
         except (MalformedError, OSError) as error:
             raise FetchError(f"{path.name} can't be used: {error}") from error
-        if said != digest:
-            raise FetchError(
-                f"{path.name} was made of the base {str(said)[:12]}, not of {digest[:12]}; it is "
-                "not used. The hub's folder of derived bases is damaged: remove it there."
-            )
+        _check_said(path, said, digest)
+    for path in sorted(folder.glob("*.onnx")):
+        from edge_agent.inference.onnx.model import OnnxModel
+
+        try:
+            model = OnnxModel(path, threads=1)
+        except EngineError as error:
+            raise FetchError(f"{path.name} can't be used: {error}") from error
+        model.close()
+        _check_said(path, model.base, digest)
+
+
+def _check_said(path: Path, said: object, digest: str) -> None:
+    if said != digest:
+        raise FetchError(
+            f"{path.name} was made of the base {str(said)[:12]}, not of {digest[:12]}; it is "
+            "not used. The hub's folder of derived bases is damaged: remove it there."
+        )
 
 
 def _await(url: str, kind: str, progress: Progress, wait: Callable[[float], object]) -> str:
@@ -96,7 +110,9 @@ def _await(url: str, kind: str, progress: Progress, wait: Callable[[float], obje
     while waited_s < _PATIENCE_S:
         pause_s = _LEAST_WAIT_S * 2**failures
         try:
-            with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response:  # noqa: S310 - see above
+            with urllib.request.urlopen(  # noqa: S310 - see above
+                url, timeout=_TIMEOUT_S, context=trusted(url)
+            ) as response:
                 answer = _read(response)
                 if response.status == 200:
                     return answer.digest

@@ -89,7 +89,8 @@ class KnownJobs:
             known = self._announced[job]
             limit = self._failures.limit_of(job)
             try:
-                lines = ladder(known.base.shape, known.knobs, limit, calibration)
+                base = known.base
+                lines = ladder(base.shape, known.knobs, limit, calibration, derived=base.derived)
                 lines = self._failures.judge(job, lines)
                 plan = msgspec.convert(msgspec.to_builtins(choose(lines)), RungPlan)
             except (ArithmeticError, ValueError) as error:
@@ -124,7 +125,7 @@ class KnownJobs:
     def serves(self, job: str) -> bool:
         """Whether nothing is trained here in a job: its adapter is evaluated and used."""
         plan = self.plans.get(job)
-        return plan is not None and plan.role == "infer"
+        return plan is not None and plan.rung == "infer"
 
     def shape_of(self, job: str) -> ModelShape | None:
         known = self._announced.get(job)

@@ -12,6 +12,7 @@ from edge_agent.calibrate import calibration_of
 from edge_agent.model_shape import model_shape
 from edge_agent.planner import choose, ladder, local_ladder, needed_bytes
 from edge_agent.probe.memory import MemoryLimit, memory_limit
+from edge_agent.runtimes import chosen_runtime
 from wire.messages import JobKnobs, RungPlan
 
 #: In place of a hub's method: every rung there is, as for `lorikeet-agent train`.
@@ -43,7 +44,11 @@ def show_plan(options: PlanOptions) -> None:
     # What takes some seconds is told on standard error.
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     calibration = calibration_of(
-        options.state, options.threads, limit.limit_bytes, again=options.recalibrate
+        options.state,
+        options.threads,
+        limit.limit_bytes,
+        again=options.recalibrate,
+        runtime=chosen_runtime(),
     )
     plan = local_ladder if options.knobs.method == LOCAL else ladder
     lines = plan(shape, options.knobs, limit.limit_bytes, calibration)

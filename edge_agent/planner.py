@@ -5,18 +5,21 @@ importing what it plans for. The order of the lines is explained in
 ``docs/adr/0009-the-whole-job-before-the-fastest-rung.md``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from math import log2
 
 import msgspec
 
 from edge_agent.calibration import Calibration
 from edge_agent.planning.counts import FLOAT_BYTES, Case, Sizes, stored_per_parameter
+from edge_agent.planning.engine import engine_lines, engine_loading, engine_terms, why_none
 from edge_agent.planning.resident import resident_terms
 from edge_agent.planning.speed import step_seconds
 from edge_agent.planning.streamed import EVALUATED_ROWS, streamed_terms
 from edge_agent.planning.text import KEPT_BYTES, loading_bytes
 from edge_agent.planning.traffic import bytes_down, bytes_up
+from edge_agent.runtimes import TORCH
+from wire.derived import USUAL
 from wire.messages import JobKnobs, ModelShape, RungPlan
 from wire.messages.plan import Role
 from wire.shape import FAMILIES
@@ -36,6 +39,7 @@ _LORA: tuple[tuple[Role, str], ...] = (
 _CORE: tuple[tuple[Role, str], ...] = (("lora", "core"),)
 _FULL: tuple[tuple[Role, str], ...] = (("full", "resident"), ("full", "checkpointed"))
 _PROMPT: tuple[tuple[Role, str], ...] = (("prompt", "prompt"),)
+_FORWARD: tuple[tuple[Role, str], ...] = (("infer", "forward-only"),)
 _INFER: tuple[tuple[Role, str], ...] = (("infer", "infer"),)
 
 
@@ -46,6 +50,7 @@ def ladder(
     calibration: Calibration,
     *,
     local: bool = False,
+    derived: Sequence[str] = USUAL,
 ) -> list[RungPlan]:
     """Return every rung of a job, the highest first, each with its predicted peak.
 
@@ -57,16 +62,43 @@ def ladder(
         limit_bytes: for the whole agent.
         calibration: of this device.
         local: a task without a hub: its adapter has no rank but the one that is trained.
+        derived: kinds of files that the hub makes of the base; only engines read them.
 
     Returns:
         At least one line; none for a method that this version does not know.
     """
+    if calibration.runtime != TORCH:
+        return _engine_ladder(shape, knobs, limit_bytes, calibration, derived)
     number_bytes = calibration.compute_bytes(stored_per_parameter(shape))
     return [
         _line(Case(shape, knobs, sizes, number_bytes, local), role, rung, limit_bytes, calibration)
         for role, rung in _rungs(shape, knobs)
         for sizes in _steps(role, rung, knobs)
     ]
+
+
+def _engine_ladder(
+    shape: ModelShape,
+    knobs: JobKnobs,
+    limit_bytes: int,
+    calibration: Calibration,
+    derived: Sequence[str],
+) -> list[RungPlan]:
+    """Return the rungs of a device without torch, or one line that says why there are none."""
+    why = why_none(shape, knobs, calibration.runtime, derived)
+    if why:
+        return [_none(0, 0, why)]
+    found = []
+    for rung, sizes, kind in engine_lines(shape, knobs, calibration.runtime, derived):
+        case = Case(shape, knobs, sizes, FLOAT_BYTES)
+        runtime = {"runtime": calibration.runtime_bytes(full=False)}
+        working, loading = runtime | engine_terms(case, rung, kind), runtime | engine_loading(case)
+        terms = max(working, loading, key=lambda one: sum(one.values()))
+        line = _told(case, "infer", rung, limit_bytes, terms)
+        what = f"{calibration.runtime}, {kind}" if kind else calibration.runtime
+        reason = line.reason.replace(f"{rung}: ", f"{rung} ({what}): ", 1)
+        found.append(msgspec.structs.replace(line, reason=reason, derived=kind))
+    return found
 
 
 def local_ladder(
@@ -83,6 +115,8 @@ def local_ladder(
         calibration: of this device.
     """
     lora = msgspec.structs.replace(knobs, method="lora", cores=True, prompt_tokens=0)
+    if calibration.runtime != TORCH:  # what a hub would plan: it trains nothing by itself
+        return _engine_ladder(shape, lora, limit_bytes, calibration, USUAL)
     prompt = msgspec.structs.replace(knobs, method="prompt")
     lines = [
         line
@@ -108,7 +142,7 @@ def choose(lines: list[RungPlan]) -> RungPlan:
         lines: of `ladder`.
     """
     for line in lines:
-        if line.fits:
+        if line.fits or line.role == "none":
             return line
     if not lines:
         return _none(0, 0, "the job's method is unknown to this version. Update the agent.")
@@ -137,10 +171,11 @@ def _rungs(shape: ModelShape, knobs: JobKnobs) -> list[tuple[Role, str]]:
     held = shape.format == "safetensors" and shape.model_type in FAMILIES
     lora = [one for one in _LORA if held or one[1] not in RESIDENT]
     cores = _CORE if knobs.cores else ()
+    forward = _FORWARD if knobs.forward else ()
     known: dict[str, list[tuple[Role, str]]] = {
-        "lora": [*lora, *cores, *_INFER],
+        "lora": [*lora, *cores, *forward, *_INFER],
         "prompt": [*_PROMPT, *_INFER],
-        "lora+prompt": [*lora, *_PROMPT, *_INFER],
+        "lora+prompt": [*lora, *_PROMPT, *forward, *_INFER],
         "full": [*(_FULL if held else ()), *_INFER],
     }
     return known.get(knobs.method, [])
@@ -148,6 +183,14 @@ def _rungs(shape: ModelShape, knobs: JobKnobs) -> list[tuple[Role, str]]:
 
 def _steps(role: Role, rung: str, knobs: JobKnobs) -> Iterator[Sizes]:
     """Halve one knob at a time: the one that is furthest above its floor, in octaves."""
+    if rung == "forward-only":
+        # Of its sequences a few are in memory at a time, so that fewer of them save nothing.
+        seq_len = knobs.seq_len
+        while True:
+            yield Sizes(knobs.forward, knobs.forward_batch or 1, seq_len)
+            if seq_len <= knobs.min_seq_len:
+                return
+            seq_len = max(seq_len // 2, knobs.min_seq_len)
     if role == "infer":
         # Rows at a time change memory only; a shorter sequence would change the losses.
         batch = min(EVALUATED_ROWS, knobs.batch)
@@ -173,7 +216,14 @@ def _steps(role: Role, rung: str, knobs: JobKnobs) -> Iterator[Sizes]:
 def _line(
     case: Case, role: Role, rung: str, limit_bytes: int, calibration: Calibration
 ) -> RungPlan:
-    terms = _terms(case, rung, calibration)
+    line = _told(case, role, rung, limit_bytes, _terms(case, rung, calibration))
+    return msgspec.structs.replace(line, step_s=step_seconds(case, rung, calibration.measured))
+
+
+def _told(
+    case: Case, role: Role, rung: str, limit_bytes: int, terms: Mapping[str, int]
+) -> RungPlan:
+    """Return a line from what it holds at its peak."""
     peak = sum(terms.values())
     needed = needed_bytes(peak)
     sizes = case.sizes
@@ -191,7 +241,6 @@ def _line(
         missing_bytes=max(0, needed - limit_bytes),
         reason=f"{rung}: {listed} ({sizes.batch} x {sizes.seq_len} tokens{parts}{rank}) = "
         f"{_mb(peak)}, {_mb(needed)} with some to spare; limit {_mb(limit_bytes)}",
-        step_s=step_seconds(case, rung, calibration.measured),
         bytes_up=bytes_up(case, rung),
         bytes_down=bytes_down(case),
     )

@@ -23,6 +23,8 @@ from edge_agent.training.cleaning import USUAL
 from edge_agent.training.data import count
 from wire.work import Cleaning
 
+#: What stands where there is nothing to compute with.
+NO_RUNTIME = "none: install one of the extras train, llama and onnx"
 #: What is told, its value or None, and what stands there instead.
 Row = tuple[str, str | None, str]
 
@@ -89,6 +91,7 @@ def _parts(found: Profile) -> Iterator[tuple[str, list[Row]]]:
     yield "battery", _battery(found.battery)
     yield "disk", _disk(found.disk)
     yield "link", _links(found.link)
+    yield "runtimes", [("installed", ", ".join(found.runtimes) or None, NO_RUNTIME)]
     if found.data is not None:
         yield "data", [("text", counted_words(found.data), "")]
 

@@ -19,7 +19,9 @@ import msgspec
 
 from edge_agent.data_words import cleaned_words
 from edge_agent.endings import exit_codes
+from edge_agent.enrolment.identity import CA, CA_VARIABLE, identity_folder
 from edge_agent.errors import AgentError, UsageError
+from edge_agent.kept_settings import keep_settings
 from edge_agent.task_run import Settings
 from wire.quiet_log import Printable
 
@@ -61,6 +63,9 @@ def run_agent(settings: Settings) -> int:
 
     log_to_stderr()
     with _only_one(Path(settings.state_folder)):
+        keep_settings(settings)
+        if settings.enrolled:  # the worker, which fetches models, inherits it
+            os.environ[CA_VARIABLE] = str(identity_folder(Path(settings.state_folder)) / CA)
         agent = Supervisor(settings)
         for number in _STOPS:
             signal.signal(number, lambda *_: agent.stop())

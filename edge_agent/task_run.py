@@ -60,6 +60,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     broker: str | BrokerSettings  # a bare URL needs no other setting
     fleet: str
     device: str
+    enrolled: bool = False  # its certificate is in the state folder
     data: list[str]
     cleaning: Cleaning = Cleaning()
     state_folder: str

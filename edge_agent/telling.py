@@ -4,6 +4,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from edge_agent.heartbeat import Sign
 from edge_agent.probe.machine import cores, machine
 from edge_agent.probe.process import resident_bytes
 from wire.codecs.names import CODEC_NAMES
@@ -41,6 +42,21 @@ class Teller:
         topic = agent.topics.device_state(agent.settings.device)
         agent.link.publish(topic, encode(message), message.QOS, retain=True)
 
+    def sign(self) -> Sign:
+        """Return what the state folder is told."""
+        agent = self._agent
+        state, reason = agent.resting.state
+        return Sign(
+            pid=os.getpid(),
+            device=agent.settings.device,
+            session=agent.session,
+            ts=time.time(),
+            welcomed=agent.welcomed,
+            state=state,
+            reason=reason,
+            plans=agent.jobs.plans,
+        )
+
     def info(self) -> None:
         """Publish the retained description: memory, codecs, the rung in each job."""
         agent = self._agent
@@ -59,6 +75,7 @@ class Teller:
             down_limit_bits_per_s=agent.settings.limits.down_bits_per_s,
             data_cap_bytes=agent.settings.limits.data_cap_bytes,
             data=agent.data,
+            runtimes=agent.runtimes,
             plans=agent.jobs.plans,
         )
         topic = agent.topics.device_info(agent.settings.device)
@@ -99,6 +116,7 @@ class Teller:
             memory_some_avg10=fares.memory_some_avg10,
             memory_full_avg10=fares.memory_full_avg10,
             paused=trouble.reason if trouble is not None else agent.metering.reason,
+            certificate_days_left=agent.renewing.days_left,
             peaks=agent.peaks.tell() if progress is None else [],
         )
         topic = agent.topics.telemetry(agent.settings.device)

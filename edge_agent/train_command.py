@@ -19,6 +19,7 @@ from edge_agent.limits.enforcement import Enforcement
 from edge_agent.peaks import Peaks, peak_of
 from edge_agent.probe.memory import MemoryLimit, memory_limit
 from edge_agent.protocol import TrainLocal
+from edge_agent.runtimes import TORCH, chosen_runtime
 from edge_agent.train_attempt import Attempt, StoppedError, WorkerMemoryError
 from edge_agent.train_report import TrainReport, report_of
 from edge_agent.train_rungs import AUTO, first_line, line_below, why_not_above
@@ -89,6 +90,11 @@ def check_options(options: TrainOptions) -> None:
     Raises:
         UsageError: a file isn't there, or the adapter's folder is in use.
     """
+    if chosen_runtime() != TORCH:
+        raise UsageError(
+            f"this device computes with {chosen_runtime()}, which evaluates and serves only; train "
+            "needs torch. Install it: pip install 'lorikeet[train]'."
+        )
     if not Path(options.model).exists():
         raise UsageError(f"--model is {options.model}; there is no such file or folder.")
     for path in map(Path, options.data):

@@ -11,19 +11,21 @@ from urllib.parse import urlsplit
 import msgspec
 
 from hub.address import Address, parse_address
+from hub.enrolment_part import EnrolmentPart
 from hub.errors import ConfigError
 from hub.fleet.sessions import MAX_DEVICES
 from hub.yaml_file import parse_yaml, read_text
 from wire.broker_profile import ProfileName
 from wire.broker_settings import BrokerSettings, Protocol
 from wire.broker_tls import check_files
-from wire.broker_url import ALLOWED, without_credentials
+from wire.broker_url import ALLOWED, BrokerUrl, without_credentials
 from wire.derived import DERIVED, USUAL
 from wire.errors import BrokerSettingsError, MalformedError
 from wire.topics import check_name
 
 _BROKER_FILES = ("password_file", "ca_file", "cert_file", "key_file")
 _SQLITE = "sqlite:///"
+_LEAST_TOKEN, _MOST_TOKEN_BYTES = 16, 4096
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -110,6 +112,7 @@ class HttpPart(_Part, frozen=True, kw_only=True):
 
     listen: str = "127.0.0.1:8080"
     public_url: str | None = None  # null: http:// and `listen`
+    token_file: Path | None = None  # its first line is what the API's callers must send
 
     def __post_init__(self) -> None:
         address = parse_address(self.listen, "http.listen")
@@ -129,6 +132,36 @@ class HttpPart(_Part, frozen=True, kw_only=True):
     @property
     def address(self) -> Address:
         return parse_address(self.listen, "http.listen")
+
+    def token(self) -> str | None:
+        """Return what callers must send; None: everybody is let in.
+
+        Raises:
+            ConfigError: the file can't be read, or its first line is no token.
+        """
+        if self.token_file is None:
+            return None
+        try:
+            with self.token_file.open("rb") as file:
+                token = file.readline(_MOST_TOKEN_BYTES).decode("ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                "http.token_file", str(self.token_file), "a file that can be read, of ASCII letters"
+            ) from error
+        if len(token) < _LEAST_TOKEN or any(letter.isspace() for letter in token):
+            raise ConfigError(
+                "http.token_file",
+                str(self.token_file),
+                f"a file whose first line is a token of {_LEAST_TOKEN} letters or more, such as "
+                "openssl rand -hex 32 makes",
+            )
+        return token
+
+    def below(self, folder: Path) -> "HttpPart":
+        """Return the same with a relative path taken from ``folder``."""
+        if self.token_file is None:
+            return self
+        return msgspec.structs.replace(self, token_file=folder / self.token_file)
 
 
 class StorePart(_Part, frozen=True, kw_only=True):
@@ -182,6 +215,7 @@ class HubFile(_Part, frozen=True, kw_only=True):
     http: HttpPart = HttpPart()
     store: StorePart = StorePart()
     models: ModelsPart = ModelsPart()
+    enrolment: EnrolmentPart = EnrolmentPart()
     max_devices: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = MAX_DEVICES
 
     def __post_init__(self) -> None:
@@ -190,6 +224,39 @@ class HubFile(_Part, frozen=True, kw_only=True):
         except MalformedError as error:
             allowed = "1 to 63 letters, digits, '.', '_' and '-', beginning with a letter or digit"
             raise ConfigError("fleet", self.fleet, allowed) from error
+        secure = BrokerUrl.parse(self.broker.url).secure
+        if self.enrolment.on and not secure and self.enrolment.broker_url is None:
+            raise ConfigError(
+                "enrolment.broker_url",
+                None,
+                "mqtts:// or wss://",
+                message="enrolment.broker_url is missing; broker.url is "
+                f"{self.broker.shown_url}, where certificates have no effect. Set either one to "
+                "mqtts://NAME:PORT.",
+            )
+
+    @property
+    def authority_folder(self) -> Path:
+        """Where the hub's authority and its own certificates are."""
+        return self.store.state_folder / "authority"
+
+    @property
+    def broker_settings(self) -> BrokerSettings:
+        """What the hub's link takes: with its own certificate where it makes them."""
+        return self._own_certificate().settings()
+
+    def _own_certificate(self) -> BrokerPart:
+        broker = self.broker
+        secure = BrokerUrl.parse(broker.url).secure
+        if not self.enrolment.on or not secure or broker.cert_file is not None:
+            return broker
+        folder = self.authority_folder
+        return msgspec.structs.replace(
+            broker,
+            ca_file=broker.ca_file or folder / "ca.pem",
+            cert_file=folder / "hub.pem",
+            key_file=folder / "hub.key",
+        )
 
 
 def load_hub_file(path: Path, *, insecure: bool = False) -> HubFile:
@@ -207,7 +274,11 @@ def load_hub_file(path: Path, *, insecure: bool = False) -> HubFile:
     if not insecure:
         check_bindings(parsed)
     return msgspec.structs.replace(
-        parsed, broker=parsed.broker.below(folder), store=parsed.store.below(folder)
+        parsed,
+        broker=parsed.broker.below(folder),
+        http=parsed.http.below(folder),
+        store=parsed.store.below(folder),
+        enrolment=parsed.enrolment.below(folder),
     )
 
 
@@ -217,7 +288,7 @@ def check_bindings(config: HubFile) -> None:
     Raises:
         ConfigError: HTTP, or the embedded broker, would listen elsewhere than on loopback.
     """
-    if not config.http.address.loopback:
+    if not config.http.address.loopback and config.http.token_file is None:
         raise _open_to_strangers("http.listen", config.http.listen)
     if config.broker.embedded and not config.broker.address.loopback:
         raise _open_to_strangers("broker.url", config.broker.shown_url)
@@ -229,5 +300,6 @@ def _open_to_strangers(path: str, value: str) -> ConfigError:
         value,
         "an address of the loopback interface",
         message=f"{path} is {value}; whoever reaches it could use the hub without credentials. "
-        "Listen on 127.0.0.1, or pass --insecure if the network is yours alone.",
+        "Listen on 127.0.0.1, set http.token_file for HTTP, or pass --insecure if the network is "
+        "yours alone.",
     )

@@ -8,6 +8,7 @@ import resource
 import secrets
 import sys
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -15,16 +16,21 @@ from hub.api.control import (
     DerivedBase,
     DeviceDetail,
     DeviceSummary,
+    DoorNote,
     HubStatus,
     JobDetail,
     JobEvent,
     JobSummary,
+    TokenOrder,
+    Tokens,
 )
 from hub.derived.bases import DerivedBases
-from hub.documents import device_detail, device_summary, job_detail, job_event, job_summary
+from hub.documents import job_detail, job_event, job_summary
 from hub.errors import ConflictError, HubError, NotFoundError
+from hub.fleet_control import FleetControl
 from hub.hash_cache import HashCache
 from hub.jobs import JobFile, parse_job
+from hub.metrics.exposition import Exposition, Snapshot
 from hub.models import BaseModel, load_model, target_shapes
 from hub.own_text.checks import check_own_text
 from hub.pretrain.base import pretrain_base
@@ -47,19 +53,40 @@ class LiveHub:
         store: for the record.
         hashes: of base models' files.
         derived: what is made of them.
+        enrolment_url: where devices enrol.
     """
 
     def __init__(
-        self, coordinator: Coordinator, store: Store, hashes: HashCache, derived: DerivedBases
+        self,
+        coordinator: Coordinator,
+        store: Store,
+        hashes: HashCache,
+        derived: DerivedBases,
+        enrolment_url: str = "",
     ) -> None:
+        self._fleet = FleetControl(coordinator, store.identities, enrolment_url)
         self._coordinator = coordinator
         self._store = store
         self._hashes = hashes
         self._derived = derived
+        self._exposition = Exposition()
 
     def status(self) -> HubStatus:
         """Return how the hub itself fares."""
         return HubStatus(version=LORIKEET_VERSION, peak_bytes=peak_bytes())
+
+    def metrics(self) -> bytes:
+        """Return the hub's numbers; they are counted on the caller's thread."""
+
+        def taken() -> Snapshot:
+            runs = self._coordinator.jobs.values()
+            return Snapshot(
+                [(run.file.job, run.state, run.file.rounds) for run in runs],
+                list(self._coordinator.sessions.devices.values()),
+                self._coordinator.link.connected,
+            )
+
+        return self._exposition.text(self._coordinator.call(taken))
 
     # Jobs
 
@@ -179,21 +206,26 @@ class LiveHub:
     # Devices
 
     def list_devices(self) -> list[DeviceSummary]:
-        """Return every device that was ever seen, by id."""
-        return self._coordinator.call(
-            lambda: [device_summary(one) for one in self._coordinator.known_devices()]
-        )
+        """Return every device that was ever seen, or asked to enrol, by id."""
+        return self._coordinator.call(self._fleet.list_devices)
 
     def show_device(self, device: str) -> DeviceDetail:
         """Return all about a device."""
+        return self._coordinator.call(lambda: self._fleet.show_device(device))
 
-        def show() -> DeviceDetail:
-            found = self._coordinator.sessions.devices.get(device)
-            if found is None:
-                raise NotFoundError(f"no device {device!r} was ever seen here.")
-            return device_detail(found)
+    def make_tokens(self, order: TokenOrder) -> Tokens:
+        """Return new single-use tokens."""
+        return self._coordinator.call(lambda: self._fleet.make_tokens(order))
 
-        return self._coordinator.call(show)
+    def decide(
+        self, device: str, what: Literal["approve", "reject", "revoke"], reason: str
+    ) -> DeviceDetail:
+        """Let a device in, send it away, or take its certificates back."""
+        return self._coordinator.call(lambda: self._fleet.decide(device, what, reason))
+
+    def door(self) -> list[DoorNote]:
+        """Return what happened at the door last, the oldest first."""
+        return self._coordinator.call(self._fleet.door)
 
     # Models and blobs
 

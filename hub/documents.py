@@ -7,6 +7,8 @@ from hub.api.control import (
     DeviceDetail,
     DeviceSummary,
     DeviceUsage,
+    DoorNote,
+    Identity,
     JobDetail,
     JobEvent,
     JobSummary,
@@ -18,8 +20,11 @@ from hub.rounds import state as rounds
 from hub.rounds.job_run import JobRun
 from hub.rounds.own_round import MEASURED
 from hub.rounds.summary import MemberSummary, RoundSummary, Summary, summary
+from hub.store import identities as stored
 from hub.store.database import EventRow
 from wire.messages import RungPlan
+
+DAY_S = 86_400.0
 
 
 def job_summary(job: JobRun) -> JobSummary:
@@ -117,15 +122,16 @@ def job_event(row: EventRow) -> JobEvent:
     return JobEvent(seq=row.seq, ts=row.at, kind=row.kind, data=msgspec.json.decode(row.payload))
 
 
-def device_summary(device: Device) -> DeviceSummary:
+def device_summary(device: Device, identity: Identity | None = None) -> DeviceSummary:
     """Return a device's line in the list."""
     info = device.info
     return DeviceSummary(
+        identity=identity.state if identity is not None else None,
         device=device.id,
         state=device.state,
         seen_ts=device.last_seen,
         memory_limit_bytes=info.memory_limit_bytes if info else None,
-        reason=_reason(device),
+        reason=(identity.reason if identity is not None else "") or _reason(device),
         roles={job: _role(plan) for job, plan in info.plans.items()} if info else {},
     )
 
@@ -147,10 +153,39 @@ def _role(plan: RungPlan) -> str:
     return ", ".join(words)
 
 
-def device_detail(device: Device) -> DeviceDetail:
+def absent(identity: stored.Identity) -> Device:
+    """Return the device of an identity that never connected."""
+    return Device(id=identity.device, first_seen=identity.asked, last_seen=0.0)
+
+
+def identity_document(identity: stored.Identity, now: float) -> Identity:
+    """Return a device's place in the fleet; its certificate may have expired meanwhile."""
+    signed = bool(identity.certificate)
+    left_s = identity.not_after - now
+    expired = identity.state == "enrolled" and left_s < 0
+    return Identity(
+        state="expired" if expired else identity.state,
+        key=identity.key,
+        asked_ts=identity.asked,
+        decided_ts=identity.decided,
+        reason=identity.reason,
+        serial=identity.serial,
+        not_after_ts=identity.not_after if signed else None,
+        days_left=round(left_s / DAY_S, 1) if signed else None,
+    )
+
+
+def door_note(row: stored.DoorRow) -> DoorNote:
+    """Return something that happened at the door."""
+    return DoorNote(seq=row.seq, ts=row.at, kind=row.kind, device=row.device, detail=row.detail)
+
+
+def device_detail(
+    device: Device, identity: Identity | None = None, door: list[DoorNote] | None = None
+) -> DeviceDetail:
     """Return all about a device."""
     return DeviceDetail(
-        summary=device_summary(device),
+        summary=device_summary(device, identity),
         info=device.info,
         telemetry=device.telemetry,
         usage=DeviceUsage(
@@ -159,4 +194,6 @@ def device_detail(device: Device) -> DeviceDetail:
             bytes_up=device.bytes_up,
             bytes_down=device.bytes_down,
         ),
+        identity=identity,
+        door=door or [],
     )

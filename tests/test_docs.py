@@ -31,11 +31,13 @@ from hub.aggregation.strategies import catalogue as strategies
 from hub.aggregation.strategies import defaults
 from hub.api import control
 from hub.api.app import create_app
+from hub.api.enrolment import create_enrolment_app
 from hub.api.server import HttpServer
 from hub.broker import BrokerError, start_broker
 from hub.cli.client import HubClient
 from hub.config import HubFile, check_bindings, load_hub_file
 from hub.errors import ConfigError, HubError
+from hub.fleet.gate import Gate
 from hub.fleet.sessions import Sessions
 from hub.hash_cache import HashCache
 from hub.job_parts import ModelPart
@@ -44,10 +46,12 @@ from hub.models import load_model
 from hub.rounds.reception import Reception
 from hub.scheduling.contract import DeviceView, JobView
 from hub.scheduling.schedule import schedule
+from hub.store.identities import Identity
 from hub.yaml_file import parse_yaml
 from hub.yaml_text import load_mapping
 from wire import messages, transfer, version
 from wire.codecs.names import CODEC_NAMES
+from wire.enrolment import EnrolFailure, EnrolReply, EnrolRequest, RenewRequest
 from wire.link import Link
 from wire.messages import Hello, JobKnobs, Message, ModelShape, Refused, RungPlan, catalogue
 from wire.quiet_log import QuietLog
@@ -326,6 +330,9 @@ def http_documents() -> list[type]:
 PARTS = {part.__name__: part for message in catalogue() for part in structs(message)}
 STRUCTS = [("topics.md", part) for part in PARTS.values()]
 STRUCTS += [("http.md", document) for document in http_documents()]
+STRUCTS += [
+    ("enrolment.md", kind) for kind in (EnrolRequest, RenewRequest, EnrolReply, EnrolFailure)
+]
 
 
 @pytest.mark.parametrize(("page", "kind"), STRUCTS, ids=[kind.__name__ for _, kind in STRUCTS])
@@ -367,6 +374,30 @@ def test_every_route_is_documented_and_no_other() -> None:
     lines = re.findall(r"^\| ([A-Z]+) \| `(\S+)` \|", (DOCS / "http.md").read_text(), re.M)
     assert set(lines) == routes
     assert len(lines) == len(routes)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate Operation ID")
+def test_every_route_for_enrolling_devices_is_documented_and_no_other() -> None:
+    nobody = typing.cast("Any", None)
+    app = create_enrolment_app(nobody, nobody)
+    routes = {
+        (method.upper(), path)
+        for path, methods in app.openapi()["paths"].items()
+        for method in methods
+    }
+    text = (DOCS / "enrolment.md").read_text()
+    lines = re.findall(r"^\| ([A-Z, ]+) \| `(\S+)` \|", text, re.M)
+    assert {(method, path) for methods, path in lines for method in methods.split(", ")} == routes
+
+
+@pytest.mark.parametrize("state", ["unknown", "waiting", "revoked", "cloned", "enrolled"])
+def test_the_reason_for_which_a_device_may_not_enter_is_quoted_as_it_reads(state: str) -> None:
+    known = [] if state == "unknown" else [
+        Identity(device="ward", key="k", public_key="p", state=typing.cast("Any", state), asked=0.0)
+    ]  # fmt: skip
+    refusal = Gate(known).refusal("ward", 1.0)
+    assert refusal is not None
+    assert is_quoted(refusal.reason)
 
 
 # Command lines

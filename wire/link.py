@@ -54,6 +54,9 @@ class Link:
         will: published by the broker when the connection breaks.
         keepalive_s: how long the connection may be silent, in seconds; within the broker's limits.
 
+    Attributes:
+        trouble: why the broker is away, in words; None while it is there, or wasn't tried yet.
+
     Raises:
         BrokerSettingsError: nobody can connect with these settings.
         TooLargeError: the client id or the will is larger than the broker takes.
@@ -88,6 +91,7 @@ class Link:
         self._thread: threading.Thread | None = None
         self._said: set[str] = set()  # why it was away, since the last good connection
         self._away = False  # and that was said
+        self.trouble: str | None = None
         self._refusals: set[str] = set()
         self._said_no_retain = False
 
@@ -280,6 +284,7 @@ class Link:
         if not self._choice.settled:
             log.info("broker %s speaks MQTT %s", self._name, connection.version)
         self._choice.accepted()
+        self.trouble = None
         if self._away:
             log.info("broker %s is back", self._name)
             self._away = False
@@ -308,6 +313,7 @@ class Link:
         return f"{self.broker.host}:{self.broker.port}"
 
     def _say_away(self, reason: str) -> None:
+        self.trouble = reason
         if reason in self._said:
             return
         self._said.add(reason)

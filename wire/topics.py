@@ -32,6 +32,8 @@ SENDERS: dict[str, Party] = {
     "upload_chunk": "device",
     "repair_chunk": "hub",
 }
+#: mosquitto's own: its errors, TLS handshakes that failed among them (``log_dest topic``).
+BROKER_LOG = "$SYS/broker/log/E"
 #: One level of a topic that stands for a name.
 NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 _NAME = re.compile(NAME_PATTERN + r"\Z")

@@ -125,6 +125,11 @@ class Engine(Protocol):
     def open(self, adapter: Adapter | None, *, slots: int, context: int) -> Session:
         """Return a session on an adapter, None for the bare base.
 
+        Args:
+            adapter: its values.
+            slots: sequences at a time; 0 for losses of rows alone.
+            context: positions of each.
+
         Raises:
             EngineError: the adapter doesn't fit the base, or there is no room.
         """

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from edge_agent.errors import ModelError
 from edge_agent.inference.contract import Engine
-from edge_agent.runtimes import LLAMA
+from edge_agent.runtimes import LLAMA, ONNX
 
 
 def import_engine(runtime: str) -> None:
@@ -22,6 +22,8 @@ def import_engine(runtime: str) -> None:
         from edge_agent.inference.llama.library import library
 
         library()
+    elif runtime == ONNX:
+        import onnxruntime  # noqa: F401
 
 
 def open_engine(
@@ -44,6 +46,11 @@ def open_engine(
         from edge_agent.inference.llama.engine import LlamaEngine
 
         return LlamaEngine(model, threads=threads, repack=repack)
+    graphs = [model] if model.suffix == ".onnx" else sorted(model.glob("*.onnx"))
+    if graphs and runtime in (None, ONNX):
+        from edge_agent.inference.onnx.engine import OnnxEngine
+
+        return OnnxEngine(graphs[0], threads=threads)
     raise ModelError(
         f"{model} holds no file that {runtime or 'an engine here'} reads: neither GGUF nor ONNX. "
         "Is models.derived set at the hub?"

@@ -7,6 +7,7 @@ torch, no transformers, no PEFT.
 import gc
 import math
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -17,16 +18,18 @@ from edge_agent.errors import AdapterError, AgentError, DataError
 from edge_agent.inference.contract import Adapter, Engine, Factors
 from edge_agent.inference.open import open_engine
 from edge_agent.loss import Loss
+from edge_agent.planning.engine import FORWARD_ONLY
 from edge_agent.protocol import Event, Finished, Losses, Progress, Work
-from edge_agent.training.drawn import all_rows, held_out_rows
+from edge_agent.training.drawn import all_rows, held_out_rows, training_rows
 from edge_agent.training.errors import PausedError
 from edge_agent.training.following import follow_all, manifest_of
+from edge_agent.training.forward_task import train_and_pack
 from edge_agent.training.heap import trim_heap
 from edge_agent.training.measuring import MAX_TOKENS, VARIANTS, capped
 from edge_agent.training.start import PROMPT, PackedStart
 from edge_agent.training.tokenizer import load_tokenizer
 from edge_agent.training.tokens import Encoder, Row
-from wire.messages import Evaluation
+from wire.messages import Evaluation, LocalWork, TrainMetrics
 
 
 class EngineTasks:
@@ -69,33 +72,68 @@ class EngineTasks:
         trim_heap()
 
     def _run(self, work: Work) -> None:
-        if work.role != "infer" or work.rung != "infer":
+        if work.role != "infer" or work.rung not in ("infer", FORWARD_ONLY):
             raise AgentError(
                 f"role {work.role} on rung {work.rung} was asked for; an engine does infer alone. "
                 "Install the extra 'train' for other roles."
             )
+        began = time.monotonic()
         self._report(Progress(task=work.task, stage="load"))
         manifest = manifest_of(work)
         paths = follow_all(work, manifest)
         start = PackedStart(manifest, paths, work.components)
-        rows = self._rows(work)
+        local = work.work if work.rung == FORWARD_ONLY else None
+        rows, drawn = self._rows(work, local)
         adapter = adapter_of(start, Path(work.manifest).name)
+        load_s = time.monotonic() - began
         part = start.rank if start.rank < manifest.rank else 0
         if work.variants:
             self._evaluate(work, rows, adapter, part)
-        self._report(Finished(task=work.task))
+        metrics = update = None
+        if local is not None:
+            metrics, update = self._train(work, local, drawn, adapter, load_s)
+        self._report(Finished(task=work.task, update=update, train=metrics))
 
-    def _rows(self, work: Work) -> list[Row]:
-        """Return the rows to measure on; the vocabulary is then let go."""
+    def _rows(self, work: Work, local: LocalWork | None) -> tuple[list[Row], list[Row]]:
+        """Return the rows to measure on and those to train on; the vocabulary is then let go."""
         encoder = self._warm_encoder(work)
-        if not work.variants:
-            return []
-        drawn = held_out_rows if work.hold_out else all_rows
-        rows = drawn(encoder, work.data, work.seq_len, work.cleaning)
+        held_out: list[Row] = []
+        drawn: list[Row] = []
+        if work.variants:
+            measured = held_out_rows if work.hold_out else all_rows
+            held_out = measured(encoder, work.data, work.seq_len, work.cleaning)
+            if not held_out and local is None:
+                raise DataError("no example is in the held-out tenth. Add more text.")
+        if local is not None:
+            cleaning, hold_out = work.cleaning, work.hold_out
+            drawn = training_rows(encoder, work.data, local, cleaning, hold_out=hold_out)
         encoder.release()
-        if not rows:
-            raise DataError("no example is in the held-out tenth. Add more text.")
-        return capped(rows, MAX_TOKENS if work.hold_out else sys.maxsize)
+        return capped(held_out, MAX_TOKENS if work.hold_out else sys.maxsize), drawn
+
+    def _train(
+        self,
+        work: Work,
+        local: LocalWork,
+        rows: Sequence[Row],
+        adapter: Adapter,
+        load_s: float,
+    ) -> tuple[TrainMetrics, str]:
+        """Train cores without backprop; return what was measured, and the update's file."""
+        engine = self._warm_engine(work)
+        sides = [
+            min(work.rank, adapter.factors[name].b.shape[1]) for name in sorted(adapter.factors)
+        ]
+        with closing(engine.open_cores(adapter, work.rank, context=local.seq_len)) as session:
+            return train_and_pack(
+                session,
+                rows,
+                sides,
+                work,
+                local,
+                report=self._report,
+                pause_asked=lambda: self._pause_asked(work.task),
+                load_s=load_s,
+            )
 
     def _warm_encoder(self, work: Work) -> Encoder:
         if self._held != work.base_folder:

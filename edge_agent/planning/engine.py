@@ -1,7 +1,8 @@
 """Memory of an inference engine: a base's file, mapped, and what computes with it.
 
-A device without torch has one rung of the memory ladder. Which file of the base it reads, one of
-those that the hub makes, decides how much that takes: each kind is a line, the preferred one first.
+A device without torch infers, and trains cores without backprop where the job lets it. Which file
+of the base it reads, one of those that the hub makes, decides how much that takes: each kind has
+lines of its own, the preferred one first.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,13 +17,17 @@ from wire.messages import JobKnobs, ModelShape
 PIECE = 128
 LOGITS = 4 * 1024 * 1024
 _CELLS = 256
-_KEY_BYTES = 2  # of a key's or a value's number: float16
+#: Of a key's or a value's number: float16; and float32, of which a copy grows beside it.
+_KEY_BYTES = {"llama.cpp": 2, "onnxruntime": 8}
 #: Graph, backend buffers and heap of a context that don't follow from sizes [measured].
 _CONTEXT_BYTES = 10_000_000
 #: Of what a piece of tokens makes in a block, so many copies are there at a time [measured].
 _COPIES = 2
-#: An adapter is there as it was read, and as the engine has it.
-_ADAPTERS = 2
+#: The rung on which cores are trained without backprop.
+FORWARD_ONLY = "forward-only"
+#: An adapter is there as it was read, and as the engine has it. While cores move, the engine is
+#: given the next one before it lets go of the last.
+_ADAPTERS = {"infer": 2, FORWARD_ONLY: 5}
 
 
 def engine_lines(
@@ -36,7 +41,10 @@ def engine_lines(
         runtime: the engine, as `wire.derived` names it.
         kinds: files that the hub makes of the base, the preferred one first.
     """
+    forward = knobs.forward and "lora" in knobs.method
     for kind in readable(shape, runtime, kinds):
+        if forward:
+            yield FORWARD_ONLY, Sizes(knobs.forward, knobs.forward_batch or 1, knobs.seq_len), kind
         yield "infer", Sizes(0, 1, knobs.seq_len), kind
 
 
@@ -59,14 +67,16 @@ def why_none(shape: ModelShape, knobs: JobKnobs, runtime: str, kinds: Sequence[s
     return ""
 
 
-def engine_terms(case: Case, kind: str) -> dict[str, int]:
+def engine_terms(case: Case, rung: str, kind: str) -> dict[str, int]:
     """Return what a line holds at its peak beside the runtime, in bytes, by name.
 
     Args:
         case: the line.
+        rung: ``forward-only`` or ``infer``.
         kind: of the base's file; empty for its own.
     """
     shape = case.shape
+    runtime = DERIVED[kind].runtime if kind else "llama.cpp"
     cells = -(-case.row // _CELLS) * _CELLS
     piece = min(PIECE, case.row)
     outputs = max(1, min(piece, LOGITS // shape.vocab_size))
@@ -74,13 +84,16 @@ def engine_terms(case: Case, kind: str) -> dict[str, int]:
     wide = 4 * shape.hidden_size + 2 * case.queries + 2 * case.keys + 3 * shape.mlp_size
     scores = shape.heads * cells
     factors = case.factors(case.adapter_rank) * FLOAT_BYTES
+    # ONNX Runtime computes in float32: a float16 matrix is there in both while it is used.
+    matrix = FLOAT_BYTES * shape.vocab_size * shape.hidden_size if kind == "onnx-f16" else 0
     return {
         "file": file_bytes(shape, kind),
-        "keys and values": 2 * shape.layers * case.keys * cells * _KEY_BYTES,
+        "keys and values": 2 * shape.layers * case.keys * cells * _KEY_BYTES[runtime],
         "buffers": _CONTEXT_BYTES
         + _COPIES * piece * (wide + scores) * FLOAT_BYTES
-        + 2 * outputs * shape.vocab_size * FLOAT_BYTES,
-        "adapter": _ADAPTERS * factors + case.prompt_numbers * FLOAT_BYTES,
+        + 2 * outputs * shape.vocab_size * FLOAT_BYTES
+        + matrix,
+        "adapter": _ADAPTERS[rung] * factors + case.prompt_numbers * FLOAT_BYTES,
         "text": KEPT_BYTES,
     }
 
@@ -94,7 +107,13 @@ def engine_loading(case: Case) -> dict[str, int]:
 
 
 def file_bytes(shape: ModelShape, kind: str) -> int:
-    """Return the size of a base's file: all of it is touched in a pass."""
+    """Return how much of a base's file a pass touches.
+
+    Of an input embedding only the rows of tokens that occur are; half of them stands for that.
+    """
+    touched = 1.0
+    if not shape.tied_embeddings:
+        touched -= shape.vocab_size * shape.hidden_size / shape.parameters / 2
     if not kind:
-        return stored_bytes(shape)
-    return int(shape.parameters * DERIVED[kind].bits / 8)
+        return int(stored_bytes(shape) * touched)
+    return int(shape.parameters * DERIVED[kind].bits / 8 * touched)

@@ -13,6 +13,7 @@ from edge_agent.probe.memory import Memory, memory
 from edge_agent.probe.pressure import Pressure, pressure
 from edge_agent.probe.thermal import Thermal, thermal
 from edge_agent.probe.throttling import Throttling, throttling
+from edge_agent.runtimes import present_runtimes
 from wire.messages import DataSummary
 
 
@@ -28,6 +29,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     battery: Battery
     disk: Disk
     link: Links
+    runtimes: list[str] = []  # that are installed to compute with, the best first
     data: DataSummary | None = None  # of text that was asked about
 
 
@@ -49,4 +51,5 @@ def profile(state_folder: Path, root: Path = Path("/"), asked_bytes: int | None 
         battery=battery(root),
         disk=disk(state_folder),
         link=links(root),
+        runtimes=present_runtimes(),
     )

@@ -4,7 +4,7 @@ The command line reads the same documents, so this file imports no web framework
 """
 
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 
@@ -108,6 +108,7 @@ class DeviceSummary(_Document, frozen=True, kw_only=True):
     memory_limit_bytes: int | None = None
     roles: dict[str, str] = {}  # by job, as "lora, streamed, rank 8"
     reason: str | None = None
+    identity: str | None = None  # see Identity.state; None: it never enrolled
 
 
 class DeviceUsage(_Document, frozen=True, kw_only=True):
@@ -119,6 +120,53 @@ class DeviceUsage(_Document, frozen=True, kw_only=True):
     bytes_down: int = 0
 
 
+class Identity(_Document, frozen=True, kw_only=True):
+    """A device's place in the fleet: its key, and what was decided of it."""
+
+    state: str  # waiting, enrolled, rejected, revoked, cloned, expired
+    key: str  # sha256 of its public key, hexadecimal
+    asked_ts: float  # Unix time, seconds
+    decided_ts: float | None = None
+    reason: str = ""
+    serial: str = ""  # of its newest certificate, hexadecimal
+    not_after_ts: float | None = None  # when that expires
+    days_left: float | None = None
+
+
+class DoorNote(_Document, frozen=True, kw_only=True):
+    """Something that happened at the door: who asked, was let in, was refused."""
+
+    seq: int
+    ts: float  # Unix time, seconds
+    kind: str
+    device: str | None = None
+    detail: str = ""
+
+
+class TokenOrder(_Document, frozen=True, kw_only=True):
+    """How many tokens an operator wants."""
+
+    count: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
+    expires_s: Annotated[float, msgspec.Meta(gt=0, le=365 * 86400)] = 86_400.0
+    preauthorised: bool = False
+
+
+class Tokens(_Document, frozen=True, kw_only=True):
+    """New single-use tokens; they are shown this once."""
+
+    tokens: list[str]
+    expires_ts: float  # Unix time, seconds
+    preauthorised: bool
+    url: str  # where devices enrol
+    ca_sha256: str  # of the hub's authority, hexadecimal
+
+
+class Decision(_Document, frozen=True, kw_only=True):
+    """An operator's reason."""
+
+    reason: Annotated[str, msgspec.Meta(max_length=200)] = ""
+
+
 class DeviceDetail(_Document, frozen=True, kw_only=True):
     """All that a device told about itself."""
 
@@ -126,6 +174,8 @@ class DeviceDetail(_Document, frozen=True, kw_only=True):
     info: DeviceInfo | None = None
     telemetry: Telemetry | None = None
     usage: DeviceUsage = DeviceUsage()
+    identity: Identity | None = None
+    door: list[DoorNote] = []  # the last that happened to it
 
 
 class JobEvent(_Document, frozen=True, kw_only=True):
@@ -170,6 +220,9 @@ class HubControl(Protocol):
     def status(self) -> HubStatus:
         """Return how the hub itself fares."""
 
+    def metrics(self) -> bytes:
+        """Return the hub's numbers in Prometheus' text format."""
+
     def submit_job(self, text: str) -> JobSummary:
         """Start the job that a job file describes.
 
@@ -204,6 +257,26 @@ class HubControl(Protocol):
         Raises:
             NotFoundError: it was never seen.
         """
+
+    def make_tokens(self, order: TokenOrder) -> Tokens:
+        """Return new tokens.
+
+        Raises:
+            ConflictError: the hub has no enrolment.
+        """
+
+    def decide(
+        self, device: str, what: Literal["approve", "reject", "revoke"], reason: str
+    ) -> DeviceDetail:
+        """Let a device in, send it away, or take its certificates back.
+
+        Raises:
+            NotFoundError: it never asked to enrol.
+            ConflictError: that can't be decided of it now, or the hub has no enrolment.
+        """
+
+    def door(self) -> list[DoorNote]:
+        """Return what happened at the door last, the oldest first."""
 
     def model_manifest(self, digest: str) -> bytes:
         """Return the bytes whose sha256 is a base model's digest.

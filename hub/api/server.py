@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -31,9 +32,23 @@ class HttpServer:
         app: the application.
         host: the address to listen on.
         port: the port; 0 lets the system choose, and `port` tells which.
+        tls: files (PEM) of a certificate and its key; None: HTTP without TLS.
+        most: connections at a time; beyond, the answer is 503.
+        key: of the hub's file, which an error names.
     """
 
-    def __init__(self, app: Any, host: str, port: int) -> None:
+    def __init__(
+        self,
+        app: Any,
+        host: str,
+        port: int,
+        *,
+        tls: tuple[Path, Path] | None = None,
+        most: int | None = None,
+        key: str = "http.listen",
+    ) -> None:
+        self._key = key
+        self._tls = tls
         self._host = host
         self._port = port
         self._socket: socket.socket | None = None
@@ -46,7 +61,11 @@ class HttpServer:
             ws="none",
             server_header=False,
             timeout_graceful_shutdown=_LAST_REQUESTS_S,
+            limit_concurrency=most,
+            ssl_certfile=tls[0] if tls else None,
+            ssl_keyfile=tls[1] if tls else None,
         )
+        self._config = config
         self._server = _Server(config)
         # A daemon: a hub that fails elsewhere must be able to end.
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
@@ -67,7 +86,7 @@ class HttpServer:
             self._socket = socket.create_server((self._host, self._port), family=family)
         except OSError as error:
             raise HubError(
-                f"http.listen is {self._host}:{self._port}; "
+                f"{self._key} is {self._host}:{self._port}; "
                 f"{error.strerror or error}. Choose another address."
             ) from error
         self._port = int(self._socket.getsockname()[1])
@@ -75,6 +94,11 @@ class HttpServer:
         if not self._server.ready.wait(_START_S):
             self.stop()
             raise HubError(f"the HTTP server did not start within {_START_S:.0f} s.")
+
+    def reload_certificate(self) -> None:
+        """Show new connections the certificate that the files now hold."""
+        if self._tls is not None and self._config.ssl is not None:
+            self._config.ssl.load_cert_chain(*self._tls)
 
     def stop(self) -> None:
         """Finish the requests under way, then close; may be called twice."""

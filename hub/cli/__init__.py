@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from hub.cli import adapter, aggregate, demo, device, job, serve, watch
+from hub.cli import adapter, aggregate, broker_config, demo, device, job, serve, watch
 from hub.errors import ConfigError, HubError
 from wire.errors import WireError
 
@@ -20,6 +20,7 @@ app.command(epilog=serve.EXAMPLE)(serve.serve)
 app.command(epilog=demo.EXAMPLE)(demo.demo)
 app.command(epilog=watch.EXAMPLE)(watch.watch)
 app.command(epilog=aggregate.EXAMPLE)(aggregate.aggregate)
+app.command("broker-config", epilog=broker_config.EXAMPLE)(broker_config.broker_config)
 app.add_typer(job.app, name="job")
 app.add_typer(device.app, name="device")
 app.add_typer(adapter.app, name="adapter")

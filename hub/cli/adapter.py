@@ -9,7 +9,7 @@ import typer
 from hub.cli.options import DEFAULT_HUB, AsJson, HubUrl
 from hub.cli.output import loss, print_json, print_line, print_table
 from hub.errors import ConfigError
-from hub.export.base_type import BaseType
+from hub.export.base_type import GGUF_TYPES, ONNX_TYPES, BaseType
 
 app = typer.Typer(no_args_is_help=True, help="See and fetch what jobs have trained.")
 
@@ -20,6 +20,7 @@ class Format(StrEnum):
     PEFT = "peft"
     MODEL = "model"
     GGUF = "gguf"
+    ONNX = "onnx"
     MERGED = "merged"
 
 
@@ -62,37 +63,39 @@ def export(  # noqa: PLR0917  (options)
         typer.Option("--format", help="As what. Default: what the job has trained."),
     ] = None,
     base_type: Annotated[
-        BaseType, typer.Option(help="With gguf: how the base's matrices are stored.")
+        BaseType, typer.Option(help="With gguf and onnx: how the base's matrices are stored.")
     ] = BaseType.F16,
     adapter_only: Annotated[
-        bool, typer.Option("--adapter-only", help="With gguf: leave the base out.")
+        bool, typer.Option("--adapter-only", help="With gguf and onnx: leave the base out.")
     ] = False,
     base: Annotated[
         Path | None,
         typer.Option(
-            help="With gguf and merged: the base's folder on this machine.",
+            help="With gguf, onnx and merged: the base's folder on this machine.",
             show_default="fetched from the hub",
         ),
     ] = None,
     hub: HubUrl = DEFAULT_HUB,
     as_json: AsJson = False,
 ) -> None:
-    """Write a job's newest adapter: as it was trained, for llama.cpp, or merged into its base."""
+    """Write a job's newest adapter: as it was trained, for an engine, or merged into its base."""
     from hub.cli.client import HubClient
 
     if out.exists():
         message = f"--out is {out}; it exists. Name a folder that isn't there yet."
         raise ConfigError("--out", str(out), "a folder that isn't there yet", message=message)
+    _check_type(format_, base_type)
     with HubClient(hub) as client:
-        if format_ is Format.GGUF or format_ is Format.MERGED:
-            from hub.cli.export import export_gguf, export_merged
+        if format_ in (Format.GGUF, Format.ONNX, Format.MERGED):
+            from hub.cli.export import export_gguf, export_merged, export_onnx
 
             stored = None if adapter_only else base_type
-            made = (
-                export_gguf(client, job, out, stored, base)
-                if format_ is Format.GGUF
-                else export_merged(client, job, out, base)
-            )
+            if format_ is Format.MERGED:
+                made = export_merged(client, job, out, base)
+            elif format_ is Format.ONNX:
+                made = export_onnx(client, job, out, stored, base)
+            else:
+                made = export_gguf(client, job, out, stored, base)
             files, notes = made.files, made.notes
             told = {"base": made.base_sha256, "sha256": made.sha256, "notes": notes}
         else:
@@ -110,6 +113,15 @@ def export(  # noqa: PLR0917  (options)
     print_line(f"{out}: {', '.join(files)}")
     for note in notes:
         print_line(f"Note: {note}")
+
+
+def _check_type(format_: Format | None, base_type: BaseType) -> None:
+    """Refuse a type that a format doesn't have."""
+    types = {Format.GGUF: GGUF_TYPES, Format.ONNX: ONNX_TYPES}.get(format_ or Format.PEFT)
+    if types is not None and base_type not in types:
+        known = ", ".join(types)
+        message = f"--base-type is {base_type.value}; {format_} has {known}."
+        raise ConfigError("--base-type", base_type.value, known, message=message)
 
 
 def _trained(method: str) -> Format:

@@ -1,5 +1,6 @@
 """The hub's API, as the command line uses it: typed answers, errors in the hub's own words."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,13 +13,17 @@ import msgspec
 
 from hub.address import is_loopback
 from hub.api.control import (
+    Decision,
     DeviceDetail,
     DeviceSummary,
+    DoorNote,
     Failure,
     HubStatus,
     JobDetail,
     JobEvent,
     JobSummary,
+    TokenOrder,
+    Tokens,
 )
 from hub.errors import ConfigError, ConflictError, HubError, NotFoundError, UnreachableError
 from wire.errors import MalformedError
@@ -47,7 +52,9 @@ class HubClient:
             raise ConfigError("--hub", url, "http://host:port")
         self._url = url.rstrip("/")
         # A proxy can't reach this machine's own loopback.
-        self._http = httpx.Client(timeout=_TIMEOUT, trust_env=not is_loopback(parts.hostname))
+        self._http = httpx.Client(
+            timeout=_TIMEOUT, trust_env=not is_loopback(parts.hostname), headers=_credentials()
+        )
 
     def __enter__(self) -> "HubClient":
         return self
@@ -98,6 +105,28 @@ class HubClient:
     def device(self, name: str) -> DeviceDetail:
         """Return all about one device."""
         return self._ask(DeviceDetail, "GET", f"/v1/devices/{_name(name, 'device')}")
+
+    def make_tokens(self, order: TokenOrder) -> Tokens:
+        """Make single-use tokens."""
+        return self._order(Tokens, "/v1/tokens", order)
+
+    def decide(self, name: str, what: str, reason: str = "") -> DeviceDetail:
+        """Approve, reject or revoke a device."""
+        path = f"/v1/devices/{_name(name, 'device')}/{what}"
+        return self._order(DeviceDetail, path, Decision(reason=reason))
+
+    def door(self) -> list[DoorNote]:
+        """Return what happened at the door."""
+        return self._ask(list[DoorNote], "GET", "/v1/door")
+
+    def _order(self, kind: type[T], path: str, body: msgspec.Struct) -> T:
+        return self._ask(
+            kind,
+            "POST",
+            path,
+            content=msgspec.json.encode(body),
+            headers={"content-type": "application/json"},
+        )
 
     def adapter(self, name: str, target: Path) -> None:
         """Write the zip of a job's newest adapter into a file."""
@@ -178,3 +207,21 @@ def _failure(status: int, body: bytes) -> HubError:
             return ConflictError(failure.error)
         case _:
             return HubError(failure.error)
+
+
+def _credentials() -> dict[str, str]:
+    """Return the header with the hub's token, if the environment has one.
+
+    Raises:
+        ConfigError: it names a file that can't be read.
+    """
+    token = os.environ.get("LORIKEET_HUB_TOKEN", "").strip()
+    file = os.environ.get("LORIKEET_HUB_TOKEN_FILE")
+    if not token and file:
+        try:
+            token = Path(file).read_text(encoding="ascii").split("\n", 1)[0].strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                "LORIKEET_HUB_TOKEN_FILE", file, "a file with the hub's token"
+            ) from error
+    return {"authorization": f"Bearer {token}"} if token else {}

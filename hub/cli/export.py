@@ -14,7 +14,12 @@ from hub.cli.client import HubClient
 from hub.cli.unpack import unpack
 from hub.errors import ConfigError, HubError
 from hub.export.base_type import BaseType
-from hub.export.engine_folder import is_whole_model, write_gguf_folder, write_merged_folder
+from hub.export.engine_folder import (
+    is_whole_model,
+    write_gguf_folder,
+    write_merged_folder,
+    write_onnx_folder,
+)
 from hub.hash_cache import HashCache, hash_file
 from hub.models import ModelManifest, load_model
 
@@ -48,6 +53,21 @@ def export_gguf(
     def write(adapter: Path, folder: Path, digest: str, made: Path) -> list[str]:
         return write_gguf_folder(adapter, folder, digest, made, stored)
 
+    return _export(client, job, out, base, needed=needed, write=write)
+
+
+def export_onnx(
+    client: HubClient, job: str, out: Path, stored: BaseType | None, base: Path | None
+) -> Exported:
+    """Write a job's adapter, and its base unless ``stored`` is None, for ONNX Runtime.
+
+    Arguments and errors as above.
+    """
+
+    def write(adapter: Path, folder: Path, digest: str, made: Path) -> list[str]:
+        return write_onnx_folder(adapter, folder, digest, made, stored)
+
+    needed = _is_config if stored is None else _is_any
     return _export(client, job, out, base, needed=needed, write=write)
 
 

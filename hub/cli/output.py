@@ -73,6 +73,11 @@ def size(value_bytes: int | None) -> str | None:
     return f"{value:.1f} GB"
 
 
+def moment(ts: float) -> str:
+    """Return a Unix time as people read it, in UTC."""
+    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(ts))
+
+
 def age(ts: float) -> str | None:
     """Return how long ago a Unix time was; None for one that was never set."""
     if ts <= 0:

@@ -112,7 +112,7 @@ def _where(
     from hub.config import load_hub_file
 
     settings = load_hub_file(config, insecure=True)  # nothing is listened on here
-    return settings.broker.settings(), fleet or settings.fleet
+    return settings.broker_settings, fleet or settings.fleet
 
 
 def _check_name(option: str, name: str | None) -> None:

@@ -9,7 +9,7 @@ import msgspec
 from hub.api.control import HubStatus, JobDetail, Round
 from hub.cli.client import HubClient
 from hub.cli.unpack import unpack
-from hub.demo.follow import Follower
+from hub.demo.follow import Follower, rung_words
 from hub.demo.report import write_report
 from hub.demo.summary import (
     DeviceSummary,
@@ -85,7 +85,7 @@ def _device(follower: Follower, detail: JobDetail, device: str, text: DeviceText
     return DeviceSummary(
         id=device,
         role=plan.role if plan else "none",
-        rung=plan.rung if plan else "",
+        rung=rung_words(plan) if plan else "",
         rank=plan.rank if plan else 0,
         batch=plan.batch if plan else 0,
         seq_len=plan.seq_len if plan else 0,

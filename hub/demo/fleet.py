@@ -6,9 +6,11 @@ would rather take. What it then takes, the agent itself decides from its limit a
 """
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,10 @@ HEADROOM = 1.15
 #: Of each device: six of them share the machine.
 THREADS = 1
 NAMES = ("hall", "lab", "library", "ward", "porch", "attic")
+#: The device without torch, where llama.cpp is installed: the one that only infers.
+WITHOUT_TORCH = NAMES[-1]
+#: With this its processes can't import torch, though it is there (`edge_agent.runtimes`).
+NO_TORCH = {"LORIKEET_RUNTIME": "llama.cpp"}
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -40,13 +46,21 @@ class FleetError(HubError):
     """The ladder of this model has no room for the demo's devices."""
 
 
-def read_ladder(model: Path, job: Mapping[str, Any], state: Path) -> list[Line]:
+def has_llama_cpp() -> bool:
+    """Return whether a device of the demo can compute with llama.cpp."""
+    return find_spec("llama_cpp") is not None
+
+
+def read_ladder(
+    model: Path, job: Mapping[str, Any], state: Path, more: Mapping[str, str] | None = None
+) -> list[Line]:
     """Ask the agent for the model's ladder on this machine, with the threads of a device.
 
     Args:
         model: the base's folder.
         job: the demo's job file, as a dictionary.
         state: a state folder for the agent that is asked.
+        more: of its environment, such as `NO_TORCH`.
 
     Raises:
         FleetError: the agent could not plan.
@@ -69,7 +83,9 @@ def read_ladder(model: Path, job: Mapping[str, Any], state: Path) -> list[Line]:
     command = [command_beside("lorikeet-agent"), "plan", "--json"]
     for name, value in options.items():
         command += [name, str(value)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | dict(more or {})
+    )
     if done.returncode != 0:
         raise FleetError(f"lorikeet-agent plan failed: {done.stderr.strip()}")
     return msgspec.convert(json.loads(done.stdout)["rungs"], list[Line], strict=False)
@@ -95,6 +111,18 @@ def choose_limits(ladder: list[Line]) -> list[int]:
     prompt = _widest(ladder, lambda line: line.role == "prompt")
     infer = _widest(ladder, lambda line: line.role == "infer")
     return [_limit(ladder, index) for index in (best, lower, lower, lower, prompt, infer)]
+
+
+def engine_limit(ladder: list[Line]) -> int:
+    """Return the limit of a device without torch, in bytes: its first line fits well.
+
+    Raises:
+        FleetError: it has no part in the demo's job.
+    """
+    line = next((line for line in ladder if line.role == "infer"), None)
+    if line is None:
+        raise FleetError("a device without torch has no part in the demo's job.")
+    return int(line.needs_bytes * HEADROOM)
 
 
 def _widest(ladder: list[Line], wanted: Callable[[Line], bool]) -> int:

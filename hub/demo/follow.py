@@ -3,6 +3,7 @@
 from hub.api.control import ENDED, DeviceDetail, JobDetail, Round
 from hub.cli.client import HubClient
 from hub.demo.view import DeviceRow, Snapshot
+from wire.derived import DERIVED
 from wire.messages import RungPlan
 
 
@@ -74,7 +75,7 @@ class Follower:
         return DeviceRow(
             id=device,
             role=plan.role if plan else "",
-            rung=plan.rung if plan else "",
+            rung=rung_words(plan) if plan else "",
             rank=plan.rank if plan else 0,
             state=known.summary.state,
             stage="accepted" if accepted is not None else task.stage if task else "",
@@ -85,6 +86,12 @@ class Follower:
             bytes_down=telemetry.bytes_down if telemetry else 0,
             reason=plan.reason if plan else "",
         )
+
+
+def rung_words(plan: RungPlan) -> str:
+    """Return a plan's rung, with the engine that it is done on where that isn't torch."""
+    kind = DERIVED.get(plan.derived)
+    return f"{plan.rung} ({kind.runtime})" if kind else plan.rung
 
 
 def _measured(round_: Round | None) -> bool:

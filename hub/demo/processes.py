@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -16,8 +17,17 @@ class Processes:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self.peak_bytes: int | None = None
 
-    def start(self, name: str, command: list[str], log: Path) -> None:
-        """Start one; its output goes to a file, and Ctrl-C reaches only the demo itself."""
+    def start(
+        self, name: str, command: list[str], log: Path, more: Mapping[str, str] | None = None
+    ) -> None:
+        """Start one; its output goes to a file, and Ctrl-C reaches only the demo itself.
+
+        Args:
+            name: what it is called.
+            command: its words.
+            log: is appended to.
+            more: of its environment.
+        """
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             self._running[name] = subprocess.Popen(
@@ -26,6 +36,7 @@ class Processes:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                env=os.environ | dict(more or {}),
             )
 
     def dead(self) -> list[tuple[str, int]]:

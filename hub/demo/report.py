@@ -60,12 +60,16 @@ def page(run: Summary, events: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _headline(run: Summary, name: str) -> Html:
-    roles = [device.role for device in run.devices]
+    roles = [
+        "forward-only" if device.role == "infer" and device.steps else device.role
+        for device in run.devices
+    ]
     told = ", ".join(
         f"{roles.count(role)} {words}"
         for role, words in (
             ("lora", "trained LoRA factors"),
             ("prompt", "trained a soft prompt"),
+            ("forward-only", "trained cores without backprop"),
             ("infer", "only evaluated"),
         )
         if role in roles

@@ -28,9 +28,13 @@ from hub.demo.final_table import final_table
 from hub.demo.finish import collect_summary, save_results
 from hub.demo.fleet import (
     NAMES,
+    NO_TORCH,
     THREADS,
+    WITHOUT_TORCH,
     choose_limits,
     command_beside,
+    engine_limit,
+    has_llama_cpp,
     read_ladder,
 )
 from hub.demo.follow import Follower
@@ -45,6 +49,8 @@ JOB = "demo"
 FLEET = "demo"
 POLL_S = 0.5
 START_S = 60.0
+#: For the device without torch: few directions, so that nobody waits for it.
+FORWARD = {"side": 2, "steps": 14, "batch": 4}
 PIPED_COLUMNS = 120  # where nobody's window sets the width
 #: No round of the demo takes longer than a few minutes, whatever the machine.
 LIMIT_S = 1800.0
@@ -136,6 +142,7 @@ class Demo:
         self._seed = seed
         self._texts = texts
         self._console = console
+        self._llama_cpp = has_llama_cpp()
         self._processes = Processes()
         self._broker: Broker | None = None
         self._view: View = make_view(console)
@@ -148,7 +155,12 @@ class Demo:
         base = self._base()
         job = self._job_file(base)
         self._note("measuring what the runtime needs on this machine")
-        limits = choose_limits(read_ladder(base, job, self.folder / "work" / "plan"))
+        plans = self.folder / "work" / "plan"
+        limits = choose_limits(read_ladder(base, job, plans))
+        if self._llama_cpp:
+            limits[-1] = engine_limit(read_ladder(base, job, plans, NO_TORCH))
+        else:
+            self._note("llama.cpp isn't installed (make llama): every device computes with torch")
         self._broker = start_broker(self.folder / "work" / "broker")
         url = self._start_hub(self._broker)
         with HubClient(url) as client:
@@ -184,6 +196,8 @@ class Demo:
 
     def _job_file(self, base: Path) -> dict[str, Any]:
         job = demo_job(base, self._rounds, self._seed)
+        if self._llama_cpp:
+            job["local"]["forward"] = FORWARD
         (self.folder / "job.yaml").write_text(yaml.safe_dump(job, sort_keys=False))
         return job
 
@@ -242,7 +256,8 @@ class Demo:
             *("--state", str(self.folder / "work" / "devices" / device)),
             *("--threads", str(THREADS)),
         ]
-        self._processes.start(device, command, self.logs / f"{device}.log")
+        more = NO_TORCH if self._llama_cpp and device == WITHOUT_TORCH else None
+        self._processes.start(device, command, self.logs / f"{device}.log", more)
 
     # While the rounds go on
 

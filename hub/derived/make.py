@@ -55,6 +55,11 @@ def make(order: Order) -> ModelManifest:
 
         # What it can't hold of the tokenizer stands beside it: devices read that first.
         write_base(folder, out / f"model-{stored}.gguf", BaseType(stored), order.digest)
+    elif runtime == "onnx":
+        from hub.export.base_type import BaseType
+        from hub.export.onnx.base import write_base as write_graph
+
+        write_graph(folder, out / f"model-{stored}.onnx", BaseType(stored), order.digest)
     else:
         raise WireError(f"{order.kind} is not known here. Update the hub.")
     for name in order.files:

@@ -1,16 +1,22 @@
-"""A job's adapter in a form that engines load: GGUF files, or a merged model."""
+"""A job's adapter in a form that engines load: GGUF or ONNX files, or a merged model."""
 
+import shutil
 from pathlib import Path
 
 from hub.export.base_type import BaseType
 from hub.export.gguf.adapter import write_adapter
 from hub.export.gguf.base import write_base
 from hub.export.merged import write_merged
-from hub.export.prompt_file import write_prompt_file
+from hub.export.onnx.adapter import write_adapter as write_onnx_adapter
+from hub.export.onnx.base import write_base as write_onnx_base
+from hub.export.prompt_file import prompt_tensors, write_prompt_file
 from wire.errors import MalformedError
+from wire.whole_model import BESIDE_WEIGHTS
 
 ADAPTER_FILE = "adapter.gguf"
+ONNX_ADAPTER_FILE = "adapter.onnx_adapter"
 _TOKENIZER = "tokenizer.json"
+_INDEX = "model.safetensors.index.json"
 
 
 def write_gguf_folder(
@@ -56,6 +62,38 @@ def _write_model(model: Path, out: Path, name: str, stored: BaseType, digest: st
     if (model / _TOKENIZER).is_file():
         (out / _TOKENIZER).write_bytes((model / _TOKENIZER).read_bytes())
     return [f"{name} has no tokenizer and takes ids alone: {problem}"]
+
+
+def write_onnx_folder(
+    adapter: Path, base: Path, digest: str, out: Path, stored: BaseType | None
+) -> list[str]:
+    """Write ``adapter.onnx_adapter``, and the base as ``base-TYPE.onnx`` with its ``.data``.
+
+    The base's tokenizer and configuration go along with it. Of a job that trained all weights there
+    is ``model-TYPE.onnx`` alone. Arguments and errors are those of `write_gguf_folder`.
+    """
+    if is_whole_model(adapter):
+        if stored is None:
+            raise MalformedError("all weights were trained; there is no adapter to export alone.")
+        _write_onnx_model(adapter, out, f"model-{stored}.onnx", stored, digest)
+        return []
+    notes: list[str] = []
+    prompt = prompt_tensors(adapter) or {}
+    if _has_lora(adapter) or "prompt" in prompt:
+        write_onnx_adapter(adapter, base, out / ONNX_ADAPTER_FILE, digest)
+    if stored is not None:
+        _write_onnx_model(base, out, f"base-{stored}.onnx", stored, digest)
+    if prompt and "prompt" not in prompt:
+        beside = write_prompt_file(adapter, out, digest)
+        notes.append(f"a prefix is no adapter's in ONNX; it stands in {beside}, as a first past.")
+    return notes
+
+
+def _write_onnx_model(model: Path, out: Path, name: str, stored: BaseType, digest: str) -> None:
+    write_onnx_base(model, out / name, stored, digest)
+    for path in sorted(model.iterdir()):
+        if path.suffix in BESIDE_WEIGHTS and path.name != _INDEX and path.is_file():
+            shutil.copyfile(path, out / path.name)
 
 
 def write_merged_folder(adapter: Path, base: Path, digest: str, out: Path) -> list[str]:

@@ -35,6 +35,26 @@ def write_prompt_file(adapter: Path, out: Path, digest: str) -> str | None:
         MalformedError: the adapter's file is broken.
         OSError: a file can't be read or written.
     """
+    tensors = prompt_tensors(adapter)
+    if tensors is None:
+        return None
+    name = "prompt.safetensors" if "prompt" in tensors else "prefix.safetensors"
+    write_safetensors(
+        out / name,
+        {key: ("F32", value.shape) for key, value in tensors.items()},
+        (np.ascontiguousarray(value).data for value in tensors.values()),
+        {"format": "pt", "lorikeet.base.sha256": digest},
+    )
+    return name
+
+
+def prompt_tensors(adapter: Path) -> dict[str, NDArray[Any]] | None:
+    """Return what `write_prompt_file` writes, in float32, None if there is no such part.
+
+    Raises:
+        MalformedError: the adapter's file is broken.
+        OSError: a file can't be read.
+    """
     source = adapter / PROMPT_FOLDER / "adapter_model.safetensors"
     if not source.is_file():
         return None
@@ -44,15 +64,7 @@ def write_prompt_file(adapter: Path, out: Path, digest: str) -> str | None:
     values = read_numbers(source, stored).astype("<f4")
     config = read_json_object(adapter / PROMPT_FOLDER / "adapter_config.json")
     prefix = config.get("peft_type") == "PREFIX_TUNING"
-    tensors = _prefix(source, values, config) if prefix else {"prompt": values}
-    name = f"{'prefix' if prefix else 'prompt'}.safetensors"
-    write_safetensors(
-        out / name,
-        {key: ("F32", value.shape) for key, value in tensors.items()},
-        (np.ascontiguousarray(value).data for value in tensors.values()),
-        {"format": "pt", "lorikeet.base.sha256": digest},
-    )
-    return name
+    return _prefix(source, values, config) if prefix else {"prompt": values}
 
 
 def _prefix(source: Path, values: NDArray[Any], config: dict[str, Any]) -> dict[str, NDArray[Any]]:

@@ -171,6 +171,13 @@ class Sessions:
             return "refuse"
         return "welcome" if was in ("lost", "disconnected") else None
 
+    def unseat(self, device_id: str) -> None:
+        """End a device's session, and forget who waits for its place."""
+        device = self.devices.get(device_id)
+        if device is not None:
+            device.session, device.state = None, "lost"
+        self._probes.pop(device_id, None)
+
     def silent(self, now: float) -> list[str]:
         """Give up the sessions that weren't heard for long; return their devices."""
         over = [

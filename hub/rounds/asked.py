@@ -2,19 +2,23 @@
 
 from typing import TYPE_CHECKING
 
+from hub.aggregation.check import reach
 from hub.aggregation.contract import Kind, ProductRule
-from hub.job_parts import AdversarialPart
-from wire.messages import Adversarial, LocalWork
+from hub.job_parts import AdversarialPart, LocalPart
+from hub.scheduling.contract import FORWARD_ONLY
+from wire.forward_only import VERSION
+from wire.messages import Adversarial, ForwardOnly, LocalWork
 from wire.messages.plan import Role
 from wire.trained_factors import Trains
 
 if TYPE_CHECKING:
     from hub.rounds.job_run import JobRun
 
-#: The rung on which a device trains cores, whatever the others do.
-CORE_RUNG = "core"
+#: The rungs on which a device trains cores, whatever the others do.
+CORE_RUNGS = ("core", FORWARD_ONLY)
 
-_KINDS: dict[str, Kind] = {"lora": "lora", "full": "full"}
+#: Whoever has memory for inference alone trains cores without backprop, if anything.
+_KINDS: dict[str, Kind] = {"lora": "lora", "full": "full", "infer": "lora"}
 
 
 def kind_of(role: str) -> Kind:
@@ -24,7 +28,7 @@ def kind_of(role: str) -> Kind:
 
 def trains_of(rule: ProductRule, rung: str, step: int) -> Trains:
     """Return what a device on a rung trains in a round; ``step`` is `JobState.step`."""
-    return "core" if rung == CORE_RUNG else rule.trains(step)
+    return "core" if rung in CORE_RUNGS else rule.trains(step)
 
 
 def local_work(
@@ -41,14 +45,14 @@ def local_work(
         batch: sequences in a step.
         seq_len: the longest, in tokens.
     """
-    local, lora = run.file.local, role == "lora"
+    local, lora = run.file.local, kind_of(role) == "lora"
     return LocalWork(
         steps=steps,
         batch=batch,
         seq_len=seq_len,
         optimizer=local.optimizer,
         lr=run.lr(role),
-        seed=run.spec.seed * 1_000_003 + round_,
+        seed=local_seed(run.spec.seed, round_),
         momentum=local.momentum,
         weight_decay=local.weight_decay,
         schedule=local.schedule,
@@ -58,6 +62,29 @@ def local_work(
         adversarial=_adversarial(local.adversarial),
         trains=trains_of(run.rule, rung, run.state.step(round_)) if lora else "both",
         rest=run.rule.rest if lora else "frozen",
+        forward=_forward(local) if rung == FORWARD_ONLY else None,
+    )
+
+
+def local_seed(seed: int, round_: int) -> int:
+    """Return the seed of all devices' training in a round, from the job's."""
+    return seed * 1_000_003 + round_
+
+
+def forward_reach(local: LocalPart) -> float:
+    """Return the greatest root mean square of a core's move without backprop: as far as with it."""
+    return reach(local.lr, local.steps)
+
+
+def _forward(local: LocalPart) -> ForwardOnly | None:
+    part = local.forward
+    if part is None:
+        return None
+    return ForwardOnly(
+        version=VERSION,
+        epsilon=part.epsilon,
+        fresh=part.fresh,
+        reach=forward_reach(local),
     )
 
 

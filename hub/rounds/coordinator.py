@@ -13,10 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from hub.fleet.door import Door
 from hub.fleet.records import remembered, to_remember
 from hub.fleet.sessions import MAX_DEVICES, Device, Sessions
 from hub.rounds import events
 from hub.rounds.desk import Call, Desk
+from hub.rounds.doorkeeper import Doorkeeper
 from hub.rounds.job_run import JobRun
 from hub.rounds.queries import workers
 from hub.rounds.reception import Reception
@@ -45,7 +47,7 @@ from wire.messages import (
     parse,
 )
 from wire.quiet_log import QuietLog
-from wire.topics import Topics
+from wire.topics import BROKER_LOG, Topics
 from wire.transfer import Chunk
 
 log = logging.getLogger(__name__)
@@ -71,6 +73,7 @@ class Coordinator:
         blobs: updates and adapters.
         folder: for adapters, and a file whose time of change says until when the hub lived.
         max_devices: that are known at a time.
+        door: who may take part; None: everybody.
     """
 
     def __init__(
@@ -83,7 +86,9 @@ class Coordinator:
         blobs: BlobStore,
         folder: Path,
         max_devices: int = MAX_DEVICES,
+        door: Door | None = None,
     ) -> None:
+        self.door = door or Door.unguarded()
         self.inbox = Inbox(1000)
         self.epoch = secrets.token_hex(4)
         self.topics = Topics(fleet)
@@ -127,6 +132,7 @@ class Coordinator:
             gone=self._on_gone,
             quiet=self.quiet,
         )
+        self.doorkeeper = Doorkeeper(self.door, self.sessions, self.reception, self._on_gone)
         self.requests = Requests(self.jobs, self.sessions, self.reception)
 
     # For other threads
@@ -167,6 +173,8 @@ class Coordinator:
             self.topics.request(),
         ):
             self.link.subscribe(topic)
+        if self.door.guarded:
+            self.link.subscribe(BROKER_LOG, 0)
         self.link.subscribe(self.topics.telemetry(), 0)
         self.link.subscribe(self.topics.upload_chunk(), Chunk.QOS["upload_chunk"])
         self._note_absence()
@@ -252,8 +260,12 @@ class Coordinator:
         now = self.desk.now()
         route = self.topics.parse(received.topic)
         if route is None or route.device is None:
+            if received.topic == BROKER_LOG:
+                self.door.on_broker_log(received.payload, now)
             return
         device = route.device
+        if self.doorkeeper.keeps_out(device, route, received, now):
+            return
         if route.kind == "upload_chunk":
             self.reception.on_chunk(device, received.payload)
             return
@@ -348,6 +360,7 @@ class Coordinator:
 
     def _tick(self, now: float) -> None:
         self.reception.tick(now)
+        self.door.tick(now)
         if self._offline_since is None:
             self._drive()
         if now >= self._next["alive"]:

@@ -32,6 +32,7 @@ from hub.rounds.round import apply
 from hub.rounds.server_state import state_blobs
 from hub.rounds.state import JobState, Update
 from hub.rounds.wanted import wanted
+from hub.scheduling.contract import FORWARD_ONLY
 from wire.errors import WireError
 from wire.manifest import AdapterManifest
 from wire.messages import AdapterRef, JobKnobs
@@ -199,6 +200,8 @@ class JobRun:
             kept=self.strategy.local.kept,
             cores=self.rule.cores,
             trains=self._planned_trains,
+            forward=min(local.forward.side, file.lora.rank) if local.forward else 0,
+            forward_batch=local.forward.batch if local.forward else 0,
         )
 
     @property
@@ -239,7 +242,9 @@ class JobRun:
             device=update.device,
             tokens=update.tokens,
             staleness=update.staleness(round_),
-            steps=update.steps,
+            # A direction is no step of the optimiser: such a device counts as one that did a
+            # round's full work.
+            steps=self.file.local.steps if update.rung == FORWARD_ONLY else update.steps,
             lr=self.lr(update.role),
             momentum=self.file.local.momentum,
         )
@@ -271,6 +276,7 @@ class JobRun:
             strategy=self.strategy,
             trained=self.trained,
             codec=self.file.codec,
+            seed=self.spec.seed,
             step=self.state.step,
             own=self._own,
         )

@@ -68,6 +68,8 @@ class Reception:
         self._arrived = arrived
         self._gone = gone
         self._quiet = quiet
+        #: Asked when two live sessions have one id; returns what both are told if neither may stay.
+        self.on_clone: Callable[[str, float], str | None] = lambda _device, _now: None
 
     def reply(self, device: str, reply: Reply) -> None:
         """Answer a device; if the answer is lost, it asks again."""
@@ -92,8 +94,12 @@ class Reception:
             return
         match self._sessions.hello(device, hello.session, hello.id, now):
             case "welcome":
-                self._welcome(device, hello.session, hello.id, now)
                 challenger = self._sessions.refused(device)
+                if challenger is not None and (words := self.on_clone(device, now)) is not None:
+                    self._refuse(device, hello.session, hello.id, words)
+                    self._refuse(device, challenger.challenger, challenger.hello, words)
+                    return
+                self._welcome(device, hello.session, hello.id, now)
                 if challenger is not None:
                     self._refuse_twin(device, challenger.challenger, challenger.hello)
             case "probe":
@@ -109,6 +115,11 @@ class Reception:
                 self._refuse_for_now(device, hello)
             case "wait":
                 pass
+
+    def refuse(self, device: str, hello: Hello, reason: str, *, final: bool) -> None:
+        """Refuse a greeting; ``final``: the device can't mend that by itself."""
+        refused = Refused(re=hello.id, session=hello.session, reason=reason, final=final)
+        self.reply(device, refused)
 
     def on_state(self, device: str, state: DeviceState, now: float) -> None:
         """Take note of a device's state, the will of a vanished one included."""
@@ -153,8 +164,7 @@ class Reception:
         reason = f"the hub knows {len(self._sessions.devices)} devices, and each of them did work; "
         reason += "raise max_devices in the hub's file"
         self._quiet.warn("full", f"device {device} was refused: {reason}")
-        refused = Refused(re=hello.id, session=hello.session, reason=reason, final=False)
-        self.reply(device, refused)
+        self.refuse(device, hello, reason, final=False)
 
     def _refuse(self, device: str, session: str, request: str, reason: str) -> None:
         self.reply(device, Refused(re=request, session=session, reason=reason))

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
-from hub.scheduling.contract import DeviceTiming, DeviceView
+from hub.scheduling.contract import FORWARD_ONLY, DeviceTiming, DeviceView
 from wire.messages.plan import RungPlan
 
 EXCLUDED = "tried already in this round"
@@ -48,13 +48,19 @@ def find_candidates(
         elif plan is None:
             found.left_out[device.id] = "has not said yet which rung it takes in this job"
         elif not plan.fits or plan.role == "none":
-            missing = f"{plan.missing_bytes / 1e6:.0f} MB of memory are missing"
-            found.left_out[device.id] = f"{missing}; {plan.reason}" if plan.reason else missing
-        elif plan.role == "infer":
+            found.left_out[device.id] = _why_none(plan)
+        elif plan.role == "infer" and plan.rung != FORWARD_ONLY:
             found.evaluators.append(Candidate(device, plan))
         else:
             found.trainers.append(Candidate(device, plan))
     return found
+
+
+def _why_none(plan: RungPlan) -> str:
+    if plan.reason and not plan.missing_bytes:
+        return plan.reason
+    missing = f"{plan.missing_bytes / 1e6:.0f} MB of memory are missing"
+    return f"{missing}; {plan.reason}" if plan.reason else missing
 
 
 def _turn(

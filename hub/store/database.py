@@ -19,6 +19,7 @@ from hub.rounds.events import Event, decode_event, encode_event
 from hub.rounds.round import replay
 from hub.rounds.state import JobState
 from hub.store.errors import StoreError
+from hub.store.identities import IdentityStore
 from hub.store.tables import DEVICES, EVENTS, JOBS, METADATA
 
 #: Events that are read at once: a long log costs no memory.
@@ -66,6 +67,7 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self._engine = _engine(url)
+        self.identities = IdentityStore(self._engine)
         try:
             METADATA.create_all(self._engine)
         except SQLAlchemyError as error:

@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 METADATA = MetaData()
 
 # SQLite only numbers a column of type INTEGER by itself; PostgreSQL's INTEGER ends at 2^31.
-_SEQ = BigInteger().with_variant(Integer, "sqlite")
+SEQ = BigInteger().with_variant(Integer, "sqlite")
 _JSON = JSON().with_variant(JSONB, "postgresql")
 _NAME = String(63)
 
@@ -36,7 +36,7 @@ JOBS = Table(
 EVENTS = Table(
     "events",
     METADATA,
-    Column("seq", _SEQ, primary_key=True, autoincrement=True),
+    Column("seq", SEQ, primary_key=True, autoincrement=True),
     Column("job", _NAME, ForeignKey("jobs.job"), nullable=False),
     Column("at", Double, nullable=False),
     Column("kind", String(32), nullable=False),

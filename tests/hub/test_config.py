@@ -155,3 +155,20 @@ def test_a_wildcard_address_needs_a_public_url(tmp_path: Path) -> None:
 def test_a_hub_that_may_know_no_device_is_refused(tmp_path: Path, value: str) -> None:
     with pytest.raises(ConfigError, match="max_devices"):
         load(tmp_path, f"max_devices: {value}")
+
+
+def test_a_token_takes_the_place_of_insecure(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("a-token-of-some-letters\nnote\n")
+    text = "http: {listen: '192.168.1.4:8080', token_file: token}"
+    assert load(tmp_path, text).http.token() == "a-token-of-some-letters"
+    assert load(tmp_path, "{}").http.token() is None
+
+
+@pytest.mark.parametrize("content", [None, "", "short\n", "two words of a token\n", "é" * 20])
+def test_a_file_without_a_token_is_refused(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "token").write_text(content)
+    config = load(tmp_path, "http: {token_file: token}")
+    with pytest.raises(ConfigError) as caught:
+        config.http.token()
+    assert caught.value.path == "http.token_file"

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -48,6 +48,7 @@ class AgentProcess:
         data: ``--data``.
         memory_bytes: ``--memory``.
         words: more of the command line.
+        environment: more of it.
     """
 
     def __init__(  # noqa: PLR0917  (as on the command line)
@@ -58,6 +59,7 @@ class AgentProcess:
         data: Path,
         memory_bytes: int | None = None,
         words: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.device = device
@@ -69,6 +71,7 @@ class AgentProcess:
         ]  # fmt: skip
         if memory_bytes is not None:
             self._command += ["--memory", str(memory_bytes)]
+        self._environment = ENVIRONMENT | dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._workers: set[psutil.Process] = set()
 
@@ -110,7 +113,7 @@ class AgentProcess:
     def start(self) -> None:
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command, stdout=log, stderr=log, env=ENVIRONMENT, process_group=0
+                self._command, stdout=log, stderr=log, env=self._environment, process_group=0
             )
 
     def worker(self) -> psutil.Process:

@@ -104,6 +104,7 @@ class Telemetry(Message, frozen=True, kw_only=True, omit_defaults=True):
     memory_full_avg10: float | None = None  # in which all did
     paused: Sentence | None = None  # why no task goes on
     peaks: Annotated[list[TaskPeak], msgspec.Meta(max_length=16)] = []  # the newest last
+    certificate_days_left: float | None = None  # negative: it has expired; null: there is none
 
 
 class DeviceEvent(Message, frozen=True, kw_only=True):

@@ -14,12 +14,16 @@ from hub.api.control import (
     DerivedBase,
     DeviceDetail,
     DeviceSummary,
+    DoorNote,
     HubStatus,
+    Identity,
     JobDetail,
     JobEvent,
     JobSummary,
     Member,
     Round,
+    TokenOrder,
+    Tokens,
 )
 from hub.api.server import HttpServer
 from hub.errors import ConflictError, NotFoundError
@@ -41,6 +45,12 @@ class MemoryHub:
         self.manifest = b'{"files":[]}'
         self.derived_asked = 0
         self.blobs: dict[str, Path] = {}
+        self.identity = Identity(
+            state="cloned", key="ab" * 32, asked_ts=1.0, serial="4711", not_after_ts=86_400.0,
+            days_left=42.0, reason="two live machines",
+        )  # fmt: skip
+        self.orders: list[TokenOrder] = []
+        self.decisions: list[tuple[str, str, str]] = []
         self._lock = threading.Lock()
 
     def add_blob(self, data: bytes) -> str:
@@ -51,6 +61,9 @@ class MemoryHub:
 
     def status(self) -> HubStatus:
         return HubStatus(version="0.1.0", peak_bytes=123)
+
+    def metrics(self) -> bytes:
+        return b"lorikeet_devices 1.0\n"
 
     def submit_job(self, text: str) -> JobSummary:
         self.texts.append(text)
@@ -112,7 +125,31 @@ class MemoryHub:
             codecs=["raw"],
             plans={"notes": plan},
         )
-        return DeviceDetail(summary=self._device(), info=info)
+        return DeviceDetail(
+            summary=self._device(), info=info, identity=self.identity, door=self.door()
+        )
+
+    def make_tokens(self, order: TokenOrder) -> Tokens:
+        if order.count > 12:
+            raise ConflictError("this hub enrols no devices; set enrolment.listen.")
+        self.orders.append(order)
+        return Tokens(
+            tokens=[f"lk1.{n}" for n in range(order.count)],
+            expires_ts=order.expires_s,
+            preauthorised=order.preauthorised,
+            url="https://hub.lan:8443",
+            ca_sha256="ab",
+        )
+
+    def decide(self, device: str, what: str, reason: str) -> DeviceDetail:
+        detail = self.show_device(device)
+        self.decisions.append((device, what, reason))
+        states = {"approve": "enrolled", "reject": "rejected", "revoke": "revoked"}
+        self.identity = msgspec.structs.replace(self.identity, state=states[what], reason=reason)
+        return msgspec.structs.replace(detail, identity=self.identity)
+
+    def door(self) -> list[DoorNote]:
+        return [DoorNote(seq=1, ts=60.0, kind="asked", device="clinic-1", detail="from [here]")]
 
     def model_manifest(self, digest: str) -> bytes:
         if digest != hashlib.sha256(self.manifest).hexdigest():
@@ -151,6 +188,7 @@ class MemoryHub:
             seen_ts=0.0,
             memory_limit_bytes=700_000_000,
             roles={"notes": "lora, streamed, rank 8"},
+            identity=self.identity.state,
         )
 
     def _find(self, job: str) -> JobDetail:
@@ -205,9 +243,9 @@ class MemoryHub:
 
 
 @contextmanager
-def serving(hub: MemoryHub) -> Iterator[str]:
+def serving(hub: MemoryHub, token: str | None = None) -> Iterator[str]:
     """Serve a hub on a port of the system's choice; the URL is what comes back."""
-    server = HttpServer(create_app(hub), "127.0.0.1", 0)
+    server = HttpServer(create_app(hub, token), "127.0.0.1", 0)
     server.start()
     try:
         yield f"http://127.0.0.1:{server.port}"

@@ -9,6 +9,12 @@ def test_it_says_that_it_is_well(client: httpx.Client) -> None:
     assert client.get("/healthz").json() == {"ok": True, "version": "0.1.0", "peak_bytes": 123}
 
 
+def test_numbers_are_told_as_prometheus_asks_for_them(client: httpx.Client) -> None:
+    answer = client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    assert answer.text == "lorikeet_devices 1.0\n"
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"), [("GET", "/x", 404), ("PUT", "/v1/jobs", 405)]
 )

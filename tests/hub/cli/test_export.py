@@ -15,7 +15,7 @@ from hub.models import load_model
 from tests.hub.api.served import JOB, MemoryHub
 from tests.hub.cli.conftest import Run
 from wire.gguf_header import read_header
-from wire.peft_folder import write_prompt
+from wire.peft_folder import write_prefix, write_prompt
 
 
 @pytest.fixture
@@ -62,6 +62,50 @@ def test_base_and_adapter_become_gguf_files(run: Run, published: MemoryHub, tmp_
     assert read_header(out / "base-q8_0.gguf").tensors["blk.0.attn_q.weight"].kind == "Q8_0"
     assert "takes ids alone" in document["notes"][0]  # the model has no tokenizer
     assert [path.name for path in out.parent.iterdir()] == ["gguf"]
+
+
+def test_base_and_adapter_become_onnx_files(
+    run: Run, published: MemoryHub, base: Path, tmp_path: Path
+) -> None:
+    prompt = add_prompt(published)
+    out = tmp_path / "out"
+    document = export(run, out, "--format", "onnx", "--base-type", "q4").document
+    graph = ["adapter.onnx_adapter", "base-q4.onnx", "base-q4.onnx.data"]
+    assert document["files"] == [*graph, "config.json", "generation_config.json"]
+    assert document["sha256"] == {name: sha256(out / name) for name in document["files"]}
+    assert document["notes"] == []
+    assert document["base"].encode() in (out / "base-q4.onnx").read_bytes()
+    assert prompt.tobytes() in (out / "adapter.onnx_adapter").read_bytes()
+    local = tmp_path / "two"
+    options = ("--format", "onnx", "--base-type", "q4", "--base", str(base))
+    assert export(run, local, *options).document["sha256"] == document["sha256"]
+
+
+def test_the_onnx_adapter_alone_leaves_a_prefix_beside_it(
+    run: Run, published: MemoryHub, base: Path, tmp_path: Path
+) -> None:
+    prefix = {
+        f"prefix.{layer}.{kind}": np.ones((2, 4, 16), np.float32)
+        for layer in range(3)
+        for kind in ("key", "value")
+    }
+    write_prefix(published.folder / "adapter" / "prompt", prefix, "base")
+    published.blobs = {sha256(base / "config.json"): published.blobs[sha256(base / "config.json")]}
+    document = export(run, tmp_path / "out", "--format", "onnx", "--adapter-only").document
+    assert document["files"] == ["adapter.onnx_adapter", "prefix.safetensors"]
+    assert "it stands in prefix.safetensors" in document["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("format_", "stored", "known"),
+    [("onnx", "q8_0", "f32, f16, q4"), ("gguf", "q4", "f16, q8_0, q4_0")],
+)
+def test_a_type_of_another_format_is_refused(
+    run: Run, published: MemoryHub, tmp_path: Path, *, format_: str, stored: str, known: str
+) -> None:
+    ended = export(run, tmp_path / "out", "--format", format_, "--base-type", stored)
+    assert ended.code == 2
+    assert f"--base-type is {stored}; {format_} has {known}." in ended.err
 
 
 def test_two_exports_are_the_same_and_a_local_base_is_as_good(
@@ -112,7 +156,9 @@ def test_a_model_whose_weights_were_all_trained_needs_no_base(
     shutil.copytree(base, published.folder / "adapter")
     document = export(run, tmp_path / "out", "--format", "gguf").document
     assert document["files"] == ["model-f16.gguf"]
-    for options in (["gguf", "--adapter-only"], ["merged"]):
+    document = export(run, tmp_path / "onnx", "--format", "onnx").document
+    assert document["files"][-2:] == ["model-f16.onnx", "model-f16.onnx.data"]
+    for options in (["gguf", "--adapter-only"], ["onnx", "--adapter-only"], ["merged"]):
         ended = export(run, tmp_path / "more", "--format", *options)
         assert (ended.code, "all weights were trained" in ended.err) == (1, True)
 

@@ -1,0 +1,1 @@
+"""How a device gets its identity, keeps it, and shows it: key, certificate, authority."""

@@ -1,0 +1,1 @@
+"""Inference by ONNX Runtime, on graphs that ``lorikeet-hub adapter export`` writes."""
