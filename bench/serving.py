@@ -5,29 +5,44 @@ Exit code 1 if a demand isn't met.
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Callable, Collection
+from importlib.util import find_spec
+from pathlib import Path
 
 from bench.forward_only import forward_rows
 from bench.report import BenchError, Row, exit_code, failed, say, show
 from bench.serving_logits import logit_rows
+from bench.serving_memory import memory_rows
 from bench.serving_onnx import onnx_rows
 from bench.serving_onnx_memory import onnx_memory_rows
 from bench.serving_size import size_rows
 from wire.errors import WireError
 
-PARTS = ("logits", "onnx", "onnx-memory", "size", "forward")
+PARTS = ("logits", "onnx", "swap", "memory", "onnx-memory", "size", "forward")
+CACHE = Path(tempfile.gettempdir()) / "lorikeet-serving"
 
 
 def measure(*, quick: bool, wanted: Collection[str] = PARTS) -> list[Row]:
     """Return all rows; a part that fails is a row that says so, and the others go on."""
     parts: dict[str, Callable[[], list[Row]]] = {
         "logits": lambda: logit_rows(quick=quick),
+        "swap": lambda: _swap(quick=quick),
+        "memory": lambda: memory_rows(CACHE, quick=quick),
         "onnx": lambda: onnx_rows(quick=quick),
         "onnx-memory": lambda: onnx_memory_rows(quick=quick),
         "size": lambda: size_rows(quick=quick),
         "forward": lambda: forward_rows(quick=quick),
     }
     return [row for name in PARTS if name in wanted for row in _rows(name, parts[name])]
+
+
+def _swap(*, quick: bool) -> list[Row]:
+    if find_spec("llama_cpp") is None:
+        raise BenchError("llama-cpp-python isn't installed. Build it once: make llama")
+    from bench.serving_swap import swap_rows
+
+    return swap_rows(CACHE, quick=quick)
 
 
 def _rows(name: str, part: Callable[[], list[Row]]) -> list[Row]:

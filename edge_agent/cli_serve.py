@@ -104,8 +104,8 @@ def chat(  # noqa: PLR0917  (options)
         Path | None, typer.Option(help="Its first line is the server's token.", show_default=False)
     ] = None,
     system: Annotated[
-        str, typer.Option(help="What the model is told first.", show_default=False)
-    ] = "",
+        str | None, typer.Option(help="What the model is told first.", show_default=False)
+    ] = None,
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="Of each answer. Default: as many as fit.")
     ] = None,
@@ -141,7 +141,7 @@ def chat(  # noqa: PLR0917  (options)
             slots=1,
             url=url or "",
             token_file=absolute(token_file),
-            system=system,
+            system=system or "",
             max_tokens=max_tokens,
             temperature=temperature,
             as_json=as_json,

@@ -38,6 +38,15 @@ class KnownJobs:
         self._announced: dict[str, RoundAnnounce] = {}
         self._lines: dict[str, list[RungPlan]] = {}  # by job: the whole ladder
         self.plans: dict[str, RungPlan] = {}
+        self._finished: RoundAnnounce | None = None
+
+    @property
+    def finished(self) -> RoundAnnounce | None:
+        """The end of the job that was done last, if this device had a role in it.
+
+        Its adapter is gathered like any other: the device's user goes on with it.
+        """
+        return self._finished
 
     @property
     def active(self) -> list[str]:
@@ -54,10 +63,15 @@ class KnownJobs:
         if announce.phase in _OVER:
             self._forget(announce.job)
             shutil.rmtree(residuals_of(self._folder, announce.job), ignore_errors=True)
-            return self.plans.pop(announce.job, None) is not None
+            plan = self.plans.pop(announce.job, None)
+            if announce.phase == "done" and plan is not None and plan.role != "none":
+                self._finished = announce
+            return plan is not None
         if known is None and len(self._announced) >= MAX_JOBS:
             raise TooLargeError(f"{MAX_JOBS} jobs are going on; {announce.job} is one too many.")
         self._announced[announce.job] = announce
+        if self._finished is not None and self._finished.job == announce.job:
+            self._finished = None  # it goes on
         if known is None:
             return True
         return known.knobs != announce.knobs or known.base != announce.base
@@ -101,8 +115,9 @@ class KnownJobs:
         return self._lines.get(job, [])
 
     def announced(self, job: str) -> RoundAnnounce | None:
-        """Return what was said last of a job that is still going on."""
-        return self._announced.get(job)
+        """Return what was said last of a job that is still going on, and of the one done last."""
+        done = self._finished
+        return done if done is not None and done.job == job else self._announced.get(job)
 
     def plan_of(self, job: str) -> RungPlan | None:
         return self.plans.get(job)
@@ -117,11 +132,13 @@ class KnownJobs:
         return known.base.shape if known else None
 
     def adapters(self) -> list[AdapterRef]:
-        """The newest adapter of each active job that this device has a role in."""
-        return [
+        """The newest adapter of each active job that this device has a role in, and the last's."""
+        done = self._finished.adapter if self._finished is not None else None
+        found = [
             known.adapter
             for job, known in self._announced.items()
             if known.adapter is not None
             and (plan := self.plans.get(job)) is not None
             and plan.role != "none"
         ]
+        return found if done is None else [done, *found]

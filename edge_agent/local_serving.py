@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 
 #: So long after the last answer training goes on: a conversation is not over with one.
 QUIET_S = 8.0
-#: Jobs that are over, whose last adapter is kept.
-_MOST_OVER = 1
+#: Jobs that nobody speaks of (over, or not announced yet since a start), whose adapter is kept.
+_MOST_OVER = 4
 
 
 class LocalServing:
@@ -81,9 +81,12 @@ class LocalServing:
 
     def _write(self) -> None:
         agent = self._agent
-        jobs = [job for name in agent.jobs.active if (job := self._job(name)) is not None]
-        jobs.sort(key=lambda job: -job.round)
-        names = set(agent.jobs.active)
+        done = agent.jobs.finished
+        active = [name for name in agent.jobs.active if done is None or name != done.job]
+        names = {*active, *([done.job] if done is not None else [])}
+        jobs = [job for name in sorted(names) if (job := self._job(name)) is not None]
+        # The one that goes on comes before the one that is over.
+        jobs.sort(key=lambda job: (job.job not in active, -job.round))
         # Of an active job the adapter before is served until the next one is whole.
         found = {job.job for job in jobs}
         earlier = [one for one in self._known.jobs if one.job in names - found]
@@ -103,7 +106,8 @@ class LocalServing:
         if announced is None or announced.adapter is None:
             return None
         plan = self._agent.jobs.plan_of(name)
-        if plan is None or plan.role == "none":
+        done = self._agent.jobs.finished is announced
+        if not done and (plan is None or plan.role == "none"):
             return None  # its adapters aren't gathered
         gathered = self._agent.adapters.files(announced.adapter)
         if gathered is None:

@@ -1,6 +1,7 @@
 """One request on one connection: read, answered in whole or in pieces, given up with its client."""
 
 import queue
+import time
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -141,12 +142,15 @@ def _whole(client: Connection, service: Service, generation: Generation, *, chat
 
 def _told(client: Connection, generation: Generation) -> Iterator[Told]:
     """Yield what comes of a request up to its end, or up to its client's."""
+    look_at = time.monotonic() + _LOOK_S
     while True:
+        if time.monotonic() >= look_at:
+            if client.gone():
+                return
+            look_at = time.monotonic() + _LOOK_S
         try:
             one = generation.told.get(timeout=_LOOK_S)
         except queue.Empty:
-            if client.gone():
-                return
             continue
         yield one
         if isinstance(one, Ended | Broke):

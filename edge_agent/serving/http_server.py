@@ -9,6 +9,7 @@ import contextlib
 import hmac
 import logging
 import socket
+import sys
 import threading
 import time
 from http import HTTPStatus
@@ -21,6 +22,7 @@ import msgspec
 from edge_agent.serving import openai_answers
 from edge_agent.serving.answering import answer
 from edge_agent.serving.service import Service
+from edge_agent.worker import describe
 from wire.version import LORIKEET_VERSION
 
 log = logging.getLogger(__name__)
@@ -92,7 +94,9 @@ class Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         # The library would print a traceback, whose error could quote a request.
-        log.debug("a connection ended with an error")
+        error = sys.exc_info()[1]
+        if error is not None and not isinstance(error, OSError):
+            log.error("a request failed: %s", describe(error))
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -140,7 +140,7 @@ _USUAL_TOKENS = 16
 class CompletionRequest(_Common, frozen=True, kw_only=True):
     """The body of ``/v1/completions``."""
 
-    prompt: str | list[str] | list[int]
+    prompt: str | list[str | int]
 
     @property
     def text(self) -> str | list[int]:

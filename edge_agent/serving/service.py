@@ -61,9 +61,9 @@ class Service:
         self.name = name
         self.context = context
         self.scheduler = scheduler
-        self.swaps = 0
+        self.swaps = -1  # the first adapter takes no other's place
         self._slots = slots
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._tokenizing = threading.Lock()
         self._ends = end_ids(tokenizer)
 
@@ -88,7 +88,7 @@ class Service:
             ModelError: the chat template fails on it.
         """
         with self._tokenizing:
-            ids = chat_ids(self._tokenizer, turns)
+            ids = chat_ids(self.tokenizer, turns)
         return self._begin(ids, wish)
 
     def complete(self, text: str | Sequence[int], wish: Wish) -> Generation:
@@ -104,7 +104,7 @@ class Service:
                 )
             return self._begin(list(text), wish)
         with self._tokenizing:
-            ids = text_ids(self._tokenizer, text)
+            ids = text_ids(self.tokenizer, text)
         return self._begin(ids, wish)
 
     def close(self) -> None:
@@ -129,4 +129,4 @@ class Service:
 
     def _text(self, ids: Sequence[int]) -> str:
         with self._tokenizing:
-            return self._tokenizer.text(ids)
+            return self.tokenizer.text(ids)

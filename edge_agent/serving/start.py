@@ -15,6 +15,7 @@ from edge_agent.serving.attached import Attached
 from edge_agent.serving.base_choice import base_of, engines
 from edge_agent.serving.scheduler import Scheduler
 from edge_agent.serving.service import Service
+from edge_agent.serving.user_waits import UserWaits
 from edge_agent.serving_state import ServedJob, UserLock
 from edge_agent.training.heap import trim_heap
 from edge_agent.training.tokenizer import load_tokenizer
@@ -51,7 +52,7 @@ class Served:
         if settings.adapter is None and (settings.model is None or settings.job):
             self._attached = Attached(folder, settings.job)
             self._job = self._first_job(self._attached)
-        self._lock = UserLock(folder) if folder.is_dir() else None
+        self._waits = UserWaits(UserLock(folder)) if folder.is_dir() else None
         model = self._model(settings)
         self.service = _service(settings, model, self._name(settings, model), self._tell())
         try:
@@ -70,11 +71,11 @@ class Served:
         if self._watching.is_alive():
             self._watching.join()
         self.service.close()
-        if self._lock is not None:
-            self._lock.close()
+        if self._waits is not None:
+            self._waits.close()
 
     def _tell(self) -> Callable[[bool], None]:
-        return self._lock.tell if self._lock is not None else lambda _waits: None
+        return self._waits.tell if self._waits is not None else lambda _waits: None
 
     def _first_job(self, attached: Attached) -> ServedJob:
         told = False
@@ -156,12 +157,12 @@ def agent_runs(folder: Path) -> bool:
 def _service(
     settings: ServeSettings, model: Path, name: str, tell: Callable[[bool], None]
 ) -> Service:
-    config = config_of(model) if model.suffix != ".onnx" else config_of(model.parent)
-    longest = int(config.get("max_position_embeddings") or settings.context)
+    described = model.parent if model.suffix == ".onnx" else model  # files that stand beside it
+    longest = int(config_of(described).get("max_position_embeddings") or settings.context)
     context = min(settings.context, longest)
     if context < settings.context:
         log.info("the model has %d positions: --context is %d", longest, context)
-    tokenizer = load_tokenizer(model if model.suffix != ".onnx" else model.parent)
+    tokenizer = load_tokenizer(described)
     engine = open_engine(model, settings.threads, runtime=settings.engine, repack=settings.repack)
     return Service(
         engine,

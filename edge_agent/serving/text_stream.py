@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 #: What a decoder writes for bytes that are no character, or not one yet.
 _BROKEN = "\N{REPLACEMENT CHARACTER}"
 #: A character takes at most four bytes, each a token at worst.
-_MOST_BROKEN = 4
+_MOST_BYTES = 4
 
 
 class TextStream:
@@ -38,9 +38,14 @@ class TextStream:
         before = self._text_of(self._tokens[self._first : self._told])
         now = self._text_of(self._tokens[self._first :])
         waiting = len(self._tokens) - self._told
-        if now.endswith(_BROKEN) and waiting < _MOST_BROKEN:
+        if not now.endswith(_BROKEN):
+            self._first, self._told = self._told, len(self._tokens)
+            return self._released(now[len(before) :])
+        if waiting < _MOST_BYTES:
             return ""
-        self._first, self._told = self._told, len(self._tokens)
+        # The first of so many is no part of a character; the others may still be.
+        self._told += 1
+        now = self._text_of(self._tokens[self._first : self._told])
         return self._released(now[len(before) :])
 
     def end(self) -> str:

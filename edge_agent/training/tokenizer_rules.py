@@ -34,6 +34,7 @@ def bytes_document(
         added,
         normalizer={"type": "NFC"} if rules.nfc else None,
         pre_tokenizer={"type": "Sequence", "pretokenizers": [*cuts, spell | {"use_regex": False}]},
+        decoder=spell | {"use_regex": False},
     )
 
 
@@ -56,6 +57,13 @@ def pieces_document(
     """
     steps: list[dict[str, Any]] = [{"type": "Prepend", "prepend": "▁"}] if space_first else []
     steps.append({"type": "Replace", "pattern": {"String": " "}, "content": "▁"})
+    back: list[dict[str, Any]] = [
+        {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+        {"type": "ByteFallback"},
+        {"type": "Fuse"},
+    ]
+    if space_first:
+        back.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
     return _document(
         {"unk_token": unknown, "fuse_unk": True, "byte_fallback": True},
         vocabulary,
@@ -63,6 +71,7 @@ def pieces_document(
         added,
         normalizer={"type": "Sequence", "normalizers": steps},
         pre_tokenizer=None,
+        decoder={"type": "Sequence", "decoders": back},
     )
 
 

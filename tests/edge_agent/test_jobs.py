@@ -121,14 +121,33 @@ def test_more_jobs_than_a_device_can_tell_of_are_not_remembered(tmp_path: Path) 
     assert "notes" in jobs.active
 
 
-def test_a_job_that_is_over_is_forgotten_and_its_adapter_no_longer_gathered(tmp_path: Path) -> None:
+@pytest.mark.parametrize("phase", ["failed", "cancelled"])
+def test_a_job_that_is_over_is_forgotten_and_its_adapter_no_longer_gathered(
+    tmp_path: Path, phase: str
+) -> None:
     jobs = known(tmp_path, 2_000_000_000)
     jobs.learn(ANNOUNCE)
     jobs.plan(CALIBRATION)
     assert [reference.sha256 for reference in jobs.adapters()] == ["1" * 64]
-    assert jobs.learn(msgspec.structs.replace(ANNOUNCE, phase="done"))
+    assert jobs.learn(msgspec.structs.replace(ANNOUNCE, phase=phase))
     assert jobs.active == []
     assert jobs.adapters() == []
+
+
+def test_the_last_adapter_of_a_job_that_is_done_is_still_gathered(tmp_path: Path) -> None:
+    """The device's user goes on with it; until another one is done, or it goes on itself."""
+    jobs = known(tmp_path, 2_000_000_000)
+    done = msgspec.structs.replace(ANNOUNCE, phase="done")
+    jobs.learn(done)  # this device had no role in it
+    assert jobs.adapters() == []
+    jobs.learn(ANNOUNCE)
+    jobs.plan(CALIBRATION)
+    assert jobs.learn(done)
+    assert jobs.active == []
+    assert [reference.sha256 for reference in jobs.adapters()] == ["1" * 64]
+    assert jobs.announced(ANNOUNCE.job) is jobs.finished is done
+    jobs.learn(ANNOUNCE)
+    assert jobs.finished is None
 
 
 def test_a_new_round_of_a_known_job_changes_no_plan(tmp_path: Path) -> None:

@@ -37,8 +37,19 @@ def random_adapter(base: Path, seed: int, rank: int = 4) -> Adapter:
     return Adapter(f"adapter-{seed}", factors)
 
 
-def greedy(file: Path, adapter: Adapter | None, ids: Sequence[int], most: int) -> list[int]:
-    """Return the likeliest continuation, a token at a time, by an engine of its own."""
+def greedy(
+    file: Path, adapter: Adapter | None, ids: Sequence[int], most: int, *, sure: float = 0.0
+) -> list[int]:
+    """Return the likeliest continuation, a token at a time, by an engine of its own.
+
+    Args:
+        file: of the model.
+        adapter: on it.
+        ids: to be continued.
+        most: tokens.
+        sure: ends where the second choice is nearer than this, over the greatest logit: sums are
+            rounded otherwise where several sequences are computed together.
+    """
     from edge_agent.inference.llama.engine import LlamaEngine
 
     engine = LlamaEngine(file)
@@ -46,7 +57,11 @@ def greedy(file: Path, adapter: Adapter | None, ids: Sequence[int], most: int) -
     found: list[int] = []
     tokens = list(ids)
     for _ in range(most):
-        found.append(int(session.feed({0: tokens})[0].argmax()))
+        logits = session.feed({0: tokens})[0]
+        second, first = np.sort(logits)[-2:]
+        if first - second < sure * np.abs(logits).max():
+            break
+        found.append(int(logits.argmax()))
         tokens = found[-1:]
     engine.close()
     return found

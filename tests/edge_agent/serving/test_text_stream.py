@@ -46,6 +46,14 @@ def test_bytes_that_are_no_text_do_not_hold_it_up() -> None:
     assert set(found) == {"A", "\N{REPLACEMENT CHARACTER}"}
 
 
+@pytest.mark.parametrize("broken", [b"\xff", b"\xff\xff\xff", b"\xf0\xff" * 3, b"\x80" * 7])
+def test_a_character_behind_broken_bytes_comes_whole(broken: bytes) -> None:
+    stream = TextStream(_bytes)
+    data = broken + "ω!".encode()
+    found = "".join(stream.add(token) for token in data) + stream.end()
+    assert found == data.decode(errors="replace")
+
+
 def test_a_leading_space_is_not_lost_between_tokens() -> None:
     """SentencePiece's decoder takes the first space of a text away."""
     words = ["▁one", "▁two", "▁three"]
