@@ -62,7 +62,7 @@ def local_work(
         adversarial=_adversarial(local.adversarial),
         trains=trains_of(run.rule, rung, run.state.step(round_)) if lora else "both",
         rest=run.rule.rest if lora else "frozen",
-        forward=_forward(local) if rung == FORWARD_ONLY else None,
+        forward=forward_of(local) if rung == FORWARD_ONLY else None,
     )
 
 
@@ -76,7 +76,8 @@ def forward_reach(local: LocalPart) -> float:
     return reach(local.lr, local.steps)
 
 
-def _forward(local: LocalPart) -> ForwardOnly | None:
+def forward_of(local: LocalPart) -> ForwardOnly | None:
+    """Return how devices train without backprop; None: none does."""
     part = local.forward
     if part is None:
         return None

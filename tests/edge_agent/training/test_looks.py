@@ -47,6 +47,7 @@ def test_what_other_looks_found_counts_too():
     judge(looks, halves(lambda x: 2 + 0.5 * x + 20 * x**2, lambda x: 2 - 0.4 * x + 20 * x**2))
     # Mean of 0.2025 / 40 and 0 is 0.00253; 0.25 / 40 is 0.00625 here.
     at = halves(*[lambda x: 2.0 - 0.5 * x + 20.0 * x**2] * 2)
+    assert looks.distance(1) == looks.distance(0)  # a new core begins as most others do
     assert judge(looks, at, core=1).distance == rounded(0.0125 * (1 - 0.2025 / 2 / 0.25))
 
 
@@ -54,6 +55,7 @@ def test_a_look_aims_at_a_lift():
     looks = Looks(0.01)
     judge(looks, halves(*[lambda x: 2.0 + 20.0 * x**2] * 2), core=4)
     assert looks.distance(4) == pytest.approx(math.sqrt(2 * LIFT / 40))
+    looks = Looks(0.01)
     judge(looks, halves(*[lambda x: 2.0 + 2000.0 * x**2] * 2), core=5)
     assert looks.distance(5) == pytest.approx(0.01 / GROWTH)
 
