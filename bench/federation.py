@@ -21,7 +21,7 @@ from hub.jobs import JobFile
 from hub.models import BaseModel
 from hub.rounds.actions import Combine
 from hub.rounds.adapters import Adapters
-from hub.rounds.asked import forward_of, local_seed, trains_of
+from hub.rounds.asked import counted_tokens, forward_of, local_seed, trains_of
 from hub.rounds.combining import combine_round
 from hub.rounds.job_run import start_manifest
 from hub.rounds.state import Update
@@ -92,8 +92,9 @@ class Federation:
         self._adapters = Adapters(self._store)
         self._rule = product_rule(job.rule)
         self._strategy = job.chosen_strategy()
+        self._start = start_manifest(job, base)
         self.adapter = self._adapters.begin(
-            start_manifest(job, base), self._seed, job.codec, ordered=orders(self._rule)
+            self._start, self._seed, job.codec, ordered=orders(self._rule)
         )
         self._state: str | None = None
         self._finished: Finished | None = None
@@ -124,7 +125,7 @@ class Federation:
                 strategy=self._strategy,
                 trained=lambda one, at: Trained(
                     one.device,
-                    one.tokens,
+                    counted_tokens(one, self._job.local, self._start),
                     one.staleness(at),
                     steps=one.steps,
                     lr=self._lr(one.role),

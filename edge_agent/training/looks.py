@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from statistics import median
 from typing import NamedTuple
 
 import numpy as np
@@ -37,7 +36,7 @@ class Looks:
     """What was learnt of the cores by looking.
 
     Args:
-        epsilon: the very first look's distance.
+        epsilon: the first look's distance.
     """
 
     def __init__(self, epsilon: float) -> None:
@@ -47,9 +46,8 @@ class Looks:
         self._count = 0
 
     def distance(self, core: int) -> float:
-        """Return how far to look in a core: in one that is new, as far as in most others."""
-        far = self._far.get(core)
-        return far if far is not None else median(self._far.values() or [self._epsilon])
+        """Return how far to look in a core."""
+        return self._far.get(core, self._epsilon)
 
     def judge(self, core: int, level: Losses, up: Losses, down: Losses) -> Step:
         """Return the step that pays.
