@@ -4,9 +4,12 @@ from typing import TYPE_CHECKING
 
 from hub.aggregation.check import reach
 from hub.aggregation.contract import Kind, ProductRule
+from hub.aggregation.forward_only import core_shapes
 from hub.job_parts import AdversarialPart, LocalPart
+from hub.rounds.state import Update
 from hub.scheduling.contract import FORWARD_ONLY
 from wire.forward_only import VERSION
+from wire.manifest import AdapterManifest
 from wire.messages import Adversarial, ForwardOnly, LocalWork
 from wire.messages.plan import Role
 from wire.trained_factors import Trains
@@ -62,7 +65,7 @@ def local_work(
         adversarial=_adversarial(local.adversarial),
         trains=trains_of(run.rule, rung, run.state.step(round_)) if lora else "both",
         rest=run.rule.rest if lora else "frozen",
-        forward=_forward(local) if rung == FORWARD_ONLY else None,
+        forward=forward_of(local) if rung == FORWARD_ONLY else None,
     )
 
 
@@ -76,7 +79,8 @@ def forward_reach(local: LocalPart) -> float:
     return reach(local.lr, local.steps)
 
 
-def _forward(local: LocalPart) -> ForwardOnly | None:
+def forward_of(local: LocalPart) -> ForwardOnly | None:
+    """Return how devices train without backprop; None: none does."""
     part = local.forward
     if part is None:
         return None
@@ -86,6 +90,18 @@ def _forward(local: LocalPart) -> ForwardOnly | None:
         fresh=part.fresh,
         reach=forward_reach(local),
     )
+
+
+def counted_tokens(update: Update, local: LocalPart, manifest: AdapterManifest) -> int:
+    """Return by how many tokens an update counts.
+
+    A direction tells one of the numbers of a gradient: as many directions as there are numbers in
+    the cores count as one step on their tokens.
+    """
+    if update.rung != FORWARD_ONLY or local.forward is None:
+        return update.tokens
+    numbers = sum(side * side for side, _ in core_shapes(manifest, update.rank).values())
+    return max(1, update.tokens * local.forward.fresh // numbers)
 
 
 def _adversarial(part: AdversarialPart | None) -> Adversarial | None:

@@ -20,6 +20,7 @@ from hub.export.whole_folder import export_whole
 from hub.jobs import JobFile
 from hub.models import BaseModel, target_shapes
 from hub.rounds import actions, events
+from hub.rounds.asked import counted_tokens
 from hub.rounds.combining import combine_round
 from hub.rounds.desk import Desk
 from hub.rounds.offering import Offering
@@ -240,7 +241,7 @@ class JobRun:
         """Return what a strategy is told of an update that is combined in a round."""
         return Trained(
             device=update.device,
-            tokens=update.tokens,
+            tokens=counted_tokens(update, self.file.local, self._start),
             staleness=update.staleness(round_),
             # A direction is no step of the optimiser: such a device counts as one that did a
             # round's full work.
@@ -248,6 +249,10 @@ class JobRun:
             lr=self.lr(update.role),
             momentum=self.file.local.momentum,
         )
+
+    @cached_property
+    def _start(self) -> AdapterManifest:
+        return start_manifest(self.file, self.base)
 
     def broadcast(self, adapter: str) -> None:
         """Send an adapter's blobs to everybody, once."""

@@ -38,7 +38,7 @@ def test_the_document_is_one_and_says_what_bounds_the_memory(tmp_path: Path) -> 
     found = json.loads(probe("--json", "--memory", "64MB", "--state", str(tmp_path / "new")))
     assert set(found) == {
         "machine", "memory", "pressure", "accelerator", "thermal", "throttling", "battery",
-        "disk", "link", "data",
+        "disk", "link", "runtimes", "data",
     }  # fmt: skip
     assert found["memory"]["limit_bytes"] == 64_000_000
     assert found["memory"]["limit_reason"] == "--memory"

@@ -1,5 +1,7 @@
 """Training without backprop, on losses that are known functions of the cores' moves."""
 
+import subprocess
+import sys
 from array import array
 
 import msgspec
@@ -125,3 +127,12 @@ def test_a_scheme_that_is_not_known_is_refused(forward):
 def test_a_broken_file_of_steps_is_passed_over(tmp_path):
     (tmp_path / "steps").write_bytes(b"{")
     assert StepsFile(tmp_path / "steps", "j.1.a").load() is None
+
+
+def test_no_torch_is_needed():
+    code = (
+        "import sys, edge_agent.training.forward_task;"
+        "print([name for name in ('torch', 'transformers', 'peft') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

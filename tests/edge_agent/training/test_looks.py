@@ -54,6 +54,7 @@ def test_a_look_aims_at_a_lift():
     looks = Looks(0.01)
     judge(looks, halves(*[lambda x: 2.0 + 20.0 * x**2] * 2), core=4)
     assert looks.distance(4) == pytest.approx(math.sqrt(2 * LIFT / 40))
+    looks = Looks(0.01)
     judge(looks, halves(*[lambda x: 2.0 + 2000.0 * x**2] * 2), core=5)
     assert looks.distance(5) == pytest.approx(0.01 / GROWTH)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hub.jobs import parse_job
-from hub.rounds.asked import forward_reach, kind_of, local_seed
+from hub.rounds.asked import counted_tokens, forward_reach, kind_of, local_seed
 from hub.rounds.combining import combine_round
 from tests.hub.rounds.test_combining import Job
 from wire.forward_only import pack_steps, replay
@@ -80,3 +80,14 @@ def test_who_infers_trains_a_part_of_lora() -> None:
 def test_a_core_may_move_as_far_as_with_backprop() -> None:
     local = parse_job("job: j\nmodel: {base: b}\nlocal: {lr: 0.01, steps: 5}").local
     assert forward_reach(local) == pytest.approx(0.5)  # ten times 0.01 × 5
+
+
+def test_as_many_directions_as_numbers_count_as_one_step_on_their_tokens(tmp_path: Path) -> None:
+    job = Job(tmp_path, "fedavg")
+    update = job.update("a", {"q.lora_A": [[0.0] * 3] * 2, "q.lora_B": [[0.0] * 2] * 3}, tokens=800)
+    local = parse_job("job: j\nmodel: {base: b}\nlocal: {forward: {fresh: 2}}").local
+    manifest = job.adapters.manifest(job.now)
+    assert counted_tokens(update, local, manifest) == 800
+    looked = msgspec.structs.replace(update, role="infer", rung="forward-only")
+    # 16 directions on 100 tokens each, new ones before every second; of 4 numbers: 4 steps.
+    assert counted_tokens(looked, local, manifest) == 400
