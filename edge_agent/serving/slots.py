@@ -1,10 +1,14 @@
 """The slots of one session: which answers are in them, and what of earlier ones is used again."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from edge_agent.inference.contract import Array, EngineError, Session
 from edge_agent.serving.generation import Begun, Broke, Generation
+from edge_agent.worker import describe
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -92,6 +96,11 @@ class Slots:
             found = self.session.feed(feed)
         except EngineError as error:
             self._break(feed, str(error))
+            return
+        except Exception as error:
+            # The thread must live: nobody else answers. An unknown error could quote the text.
+            log.error("a pass failed: %s", describe(error))
+            self._break(feed, "the engine failed; the server's log says where.")
             return
         for at, tokens in feed.items():
             slot = self._slots[at]

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edge_agent.inference.contract import Adapter, EngineError
+from edge_agent.inference.contract import Adapter, Array, EngineError
 from edge_agent.inference.llama.adapters import Layout, free_adapter, load_adapter
 from edge_agent.inference.llama.context import Context
 from edge_agent.inference.llama.cores import LlamaCores
@@ -88,7 +88,8 @@ class LlamaEngine:
 
         try:
             session = LlamaSession(
-                partial(self._context, loaded, adapter),
+                # Of the adapter only the prompt: its factors are llama.cpp's now.
+                partial(self._context, loaded, None if adapter is None else adapter.prompt),
                 slots=slots,
                 context=context,
                 closed=closed,
@@ -103,7 +104,7 @@ class LlamaEngine:
     def open_cores(self, adapter: Adapter, rank: int, *, context: int) -> LlamaCores:
         self._layout.check(adapter)
         session = LlamaCores(
-            partial(self._context, None, adapter, sequences=1, positions=context, rows=True),
+            partial(self._context, None, adapter.prompt, sequences=1, positions=context, rows=True),
             adapter,
             rank,
             context=context,
@@ -122,12 +123,11 @@ class LlamaEngine:
             self._model = None
 
     def _context(
-        self, loaded: Any, adapter: Adapter | None, *, sequences: int, positions: int, rows: bool
+        self, loaded: Any, prompt: Array | None, *, sequences: int, positions: int, rows: bool
     ) -> Context:
         if not self._model:
             raise EngineError("the engine is closed.")
         piece = self._piece
-        prompt = None if adapter is None else adapter.prompt
         return Context(
             self._lib,
             self._model,

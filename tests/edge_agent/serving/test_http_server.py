@@ -299,20 +299,23 @@ def test_who_hangs_up_makes_room(server: Server, service: Service, stream: bool)
 def test_more_than_may_wait_are_sent_away(
     server: Server, service: Service, client: "openai.OpenAI"
 ) -> None:
-    gate = threading.Event()
+    gate, entered = threading.Event(), threading.Event()
     session = service.scheduler._current.session
     feed = session.feed
 
     def held(tokens):  # type: ignore[no-untyped-def]
-        assert gate.wait(30)
+        entered.set()
+        gate.wait(60)
         return feed(tokens)
 
     session.feed = held
-    connections = [_raw(server, {"prompt": "x", "max_tokens": 1}) for _ in range(5)]
-    end = time.monotonic() + 30
-    while service.scheduler.busy < 5:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    connections: list[socket.socket] = []
+    for _ in range(4):  # one is computed, three wait
+        connections.append(_raw(server, {"prompt": "x", "max_tokens": 1}))
+        end = time.monotonic() + 30
+        while service.scheduler.busy < len(connections) or not entered.is_set():
+            assert time.monotonic() < end
+            time.sleep(0.01)
     with pytest.raises(openai.RateLimitError, match="3 requests wait"):
         client.completions.create(model="", prompt="x")
     gate.set()
