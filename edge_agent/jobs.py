@@ -105,7 +105,7 @@ class KnownJobs:
     def serves(self, job: str) -> bool:
         """Whether nothing is trained here in a job: its adapter is evaluated and used."""
         plan = self.plans.get(job)
-        return plan is not None and plan.role == "infer"
+        return plan is not None and plan.rung == "infer"
 
     def shape_of(self, job: str) -> ModelShape | None:
         known = self._announced.get(job)

@@ -10,7 +10,7 @@ import msgspec
 from wire.messages import Offer, RungPlan
 
 #: Trained on beside the factors: the hub has no place for what comes of it unless it was offered.
-_CORE = "core"
+_CORES = ("core", "forward-only")
 
 
 def line_of(offer: Offer, lines: list[RungPlan], plan: RungPlan) -> RungPlan | None:
@@ -67,7 +67,7 @@ def _serves(line: RungPlan, offer: Offer) -> bool:
         and line.rank == offer.rank
         and line.batch <= offer.work.batch
         and line.seq_len <= offer.work.seq_len
-        and (line.rung != _CORE or offer.rung == _CORE)
+        and all((line.rung == rung) <= (offer.rung == rung) for rung in _CORES)
     )
 
 

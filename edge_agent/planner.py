@@ -36,6 +36,7 @@ _LORA: tuple[tuple[Role, str], ...] = (
 _CORE: tuple[tuple[Role, str], ...] = (("lora", "core"),)
 _FULL: tuple[tuple[Role, str], ...] = (("full", "resident"), ("full", "checkpointed"))
 _PROMPT: tuple[tuple[Role, str], ...] = (("prompt", "prompt"),)
+_FORWARD: tuple[tuple[Role, str], ...] = (("infer", "forward-only"),)
 _INFER: tuple[tuple[Role, str], ...] = (("infer", "infer"),)
 
 
@@ -137,10 +138,11 @@ def _rungs(shape: ModelShape, knobs: JobKnobs) -> list[tuple[Role, str]]:
     held = shape.format == "safetensors" and shape.model_type in FAMILIES
     lora = [one for one in _LORA if held or one[1] not in RESIDENT]
     cores = _CORE if knobs.cores else ()
+    forward = _FORWARD if knobs.forward else ()
     known: dict[str, list[tuple[Role, str]]] = {
-        "lora": [*lora, *cores, *_INFER],
+        "lora": [*lora, *cores, *forward, *_INFER],
         "prompt": [*_PROMPT, *_INFER],
-        "lora+prompt": [*lora, *_PROMPT, *_INFER],
+        "lora+prompt": [*lora, *_PROMPT, *forward, *_INFER],
         "full": [*(_FULL if held else ()), *_INFER],
     }
     return known.get(knobs.method, [])
@@ -148,6 +150,14 @@ def _rungs(shape: ModelShape, knobs: JobKnobs) -> list[tuple[Role, str]]:
 
 def _steps(role: Role, rung: str, knobs: JobKnobs) -> Iterator[Sizes]:
     """Halve one knob at a time: the one that is furthest above its floor, in octaves."""
+    if rung == "forward-only":
+        # Of its sequences a few are in memory at a time, so that fewer of them save nothing.
+        seq_len = knobs.seq_len
+        while True:
+            yield Sizes(knobs.forward, knobs.forward_batch or 1, seq_len)
+            if seq_len <= knobs.min_seq_len:
+                return
+            seq_len = max(seq_len // 2, knobs.min_seq_len)
     if role == "infer":
         # Rows at a time change memory only; a shorter sequence would change the losses.
         batch = min(EVALUATED_ROWS, knobs.batch)

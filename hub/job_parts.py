@@ -8,6 +8,7 @@ from msgspec import Meta
 from hub.errors import ConfigError, shown
 from hub.pretrain.tokenizer import LEAST_TOKENS
 from hub.rounds.events import Metric
+from wire.forward_only import MAX_DIRECTIONS
 
 _Rank = Annotated[int, Meta(ge=1, le=1024)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -92,6 +93,16 @@ class AdversarialPart(Part, frozen=True, kw_only=True):
     epsilon: Annotated[float, Meta(gt=0, le=1000)]
 
 
+class ForwardPart(Part, frozen=True, kw_only=True):
+    """What devices do that have memory for inference alone: train cores without backprop."""
+
+    side: Annotated[int, Meta(ge=1, le=64)] = 2  # of each core
+    steps: Annotated[int, Meta(ge=1, le=MAX_DIRECTIONS)] = 140  # directions, of two losses each
+    batch: _Batch = 16  # sequences of a loss
+    fresh: Annotated[int, Meta(ge=1, le=MAX_DIRECTIONS)] = 7  # directions on the same sequences
+    epsilon: Annotated[float, Meta(gt=0, le=1)] = 0.01  # how far is looked first
+
+
 class LocalPart(Part, frozen=True, kw_only=True):
     """What a device does in a round, and how far it may shrink it to fit its memory."""
 
@@ -109,6 +120,7 @@ class LocalPart(Part, frozen=True, kw_only=True):
     clip: Annotated[float, Meta(gt=0, le=1_000_000)] | None = 1.0  # null: off
     accumulate: _Batch = 1  # parts that a step's batch goes through in, one after the other
     adversarial: AdversarialPart | None = None
+    forward: ForwardPart | None = None  # null: without backprop nobody trains
 
     def __post_init__(self) -> None:
         if self.momentum and self.optimizer != "sgd":

@@ -109,6 +109,7 @@ class JobFile(Part, frozen=True, kw_only=True):
             )
         self._check_base()
         self._check_strategy()
+        self._check_forward()
         for key, part in (("publish_if", self.publish_if), ("until", self.until)):
             if part is not None and part.metric == VALIDATION and self.hub.validation is None:
                 raise ConfigError(
@@ -200,6 +201,30 @@ class JobFile(Part, frozen=True, kw_only=True):
                     message=f"local.{key} is {shown(value)}; strategy {self.strategy} needs "
                     f"{shown(wanted)}: {terms.why}.",
                 )
+
+    def _check_forward(self) -> None:
+        """Without backprop only cores are trained, and nothing can be added to a gradient."""
+        if self.local.forward is None:
+            return
+        terms = self.chosen_strategy().local
+        cores = [name for name, rule in product_rules().items() if rule.cores]
+        whys = {
+            f"method {self.method} has no LoRA factors to put cores between. Use method lora": (
+                "lora" not in self.method
+            ),
+            f"rule {self.rule} takes no cores. Use rule {one_of(cores)}": (
+                not product_rule(self.rule).cores
+            ),
+            f"strategy {self.strategy} adds terms to gradients, of which there are none. Use "
+            "strategy fedavg": bool(terms.proximal_mu) or terms.control is not None,
+            "local.adversarial needs gradients, of which there are none. Leave one of them out": (
+                self.local.adversarial is not None
+            ),
+        }
+        for why, holds in whys.items():
+            if holds:
+                message = f"local.forward can't be: {why}."
+                raise ConfigError("local.forward", "given", "null", message=message)
 
     def _check_basis(self) -> None:
         strategy = self.chosen_strategy()

@@ -19,6 +19,8 @@ PIECE_LOGITS = 2**20
 LEAST_ROWS = 256
 PIECE_BYTES = 8 * 1024 * 1024
 EVALUATED_ROWS = 4
+#: These never go backward.
+FORWARDS = ("forward-only", "infer")
 #: `edge_agent.training.bases._BLOCKWISE_HEAP`: smaller tensors come from a heap that keeps what is
 #: freed. It fragments: by 12 MB, and half of what such tensors hold at a time [measured].
 HEAP_THRESHOLD_BYTES = 2 * 1024 * 1024
@@ -31,10 +33,10 @@ def streamed_terms(case: Case, rung: str) -> dict[str, int]:
 
     Args:
         case: the line.
-        rung: ``streamed``, ``core``, ``prompt`` or ``infer``.
+        rung: ``streamed``, ``core``, ``prompt``, ``forward-only`` or ``infer``.
     """
     standing = _standing(case, rung)
-    if rung == "infer":
+    if rung in FORWARDS:
         return standing | {"block": _evaluating(case)}
     trained = trained_numbers(case, rung)
     gradients = trained * (FLOAT_BYTES if rung == "prompt" else case.compute_bytes)
@@ -69,7 +71,7 @@ def trained_numbers(case: Case, rung: str) -> int:
     rank = case.sizes.rank
     if case.full:
         return case.shape.parameters if rung != "infer" else 0
-    if rung == "core":
+    if rung in ("core", "forward-only"):
         return case.shape.layers * len(case.linears) * rank * rank
     if rung == "prompt":
         return case.prompt_numbers
@@ -83,7 +85,9 @@ def _standing(case: Case, rung: str) -> dict[str, int]:
     rest = 0 if case.local else max(0, case.adapter_rank - lead)
     still = case.factors(lead) - case.trained_factors(lead)
     frozen = (case.factors(rest) + still) * case.compute_bytes
-    state = trained_numbers(case, rung) * (1 + case.moments) * FLOAT_BYTES
+    # Without backprop: the cores, where they have come to in double precision, and copies of that.
+    kept = 6 if rung == "forward-only" else 1 + case.moments
+    state = trained_numbers(case, rung) * kept * FLOAT_BYTES
     terms = {"adapter": frozen + state + case.prompt_numbers * FLOAT_BYTES}
     # Norms and biases are copies in float32.
     small = shape.layers * (4 * shape.hidden_size + 2 * case.queries) * FLOAT_BYTES
@@ -97,8 +101,8 @@ def _standing(case: Case, rung: str) -> dict[str, int]:
 def _heap(case: Case, rung: str) -> int:
     """Return what the heap takes beyond what is in it."""
     shape = case.shape
-    rows = min(EVALUATED_ROWS, case.sizes.rows) if rung == "infer" else case.sizes.rows
-    inputs = 2 if rung == "infer" else shape.layers
+    rows = min(EVALUATED_ROWS, case.sizes.rows) if rung in FORWARDS else case.sizes.rows
+    inputs = 2 if rung in FORWARDS else shape.layers
     column = rows * case.row * case.compute_bytes
     tensors = ((inputs + 4, shape.hidden_size), (4, case.queries), (6, shape.mlp_size))
     small = sum(

@@ -8,12 +8,16 @@ from edge_agent.planning.streamed import trained_numbers
 #: and the same for what changed in the adapter since the last round. A test asks the hub.
 FEW_NUMBERS = 4096
 FEW_BITS, MANY_BITS = 8.5, 1.25
+#: Of an update without backprop (`wire.forward_only`), which the supervisor can't import; at most.
+MOST_STEPS_BYTES = 1006
 
 
 def bytes_up(case: Case, rung: str) -> int:
     """Return the size of an update, headers left out; an evaluation sends none."""
     if rung == "infer":
         return 0
+    if rung == "forward-only":
+        return MOST_STEPS_BYTES
     numbers = trained_numbers(case, rung if rung in ("core", "prompt") else "streamed")
     return _coded(numbers, FEW_BITS if numbers <= FEW_NUMBERS else MANY_BITS)
 

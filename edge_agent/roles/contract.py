@@ -11,7 +11,7 @@ class Role(Protocol):
     Attributes:
         name: as it stands in offers.
         rungs: of the memory ladder that this role can be done on, the best first.
-        trains: whether a task of this role may end with an update.
+        trains: whether a task of this role goes backward, and may end with an update.
         weight_decay: of the optimiser, where a job names none.
     """
 

@@ -17,18 +17,21 @@ from edge_agent.errors import AdapterError, AgentError, DataError
 from edge_agent.protocol import Event, Finished, Losses, Progress, Work
 from edge_agent.roles import catalogue
 from edge_agent.roles.contract import Role
+from edge_agent.roles.infer import FORWARD_ONLY
 from edge_agent.training.bases import RESIDENT, kind_of, open_base
 from edge_agent.training.checkpoint import Checkpoint
 from edge_agent.training.contract import Base, Placed, Trained
 from edge_agent.training.control import Control
 from edge_agent.training.drawn import all_rows, held_out_rows, training_rows
 from edge_agent.training.errors import PausedError
-from edge_agent.training.evaluate import MAX_TOKENS, evaluate
+from edge_agent.training.evaluate import MAX_ROWS, MAX_TOKENS, evaluate
 from edge_agent.training.feedback import ErrorFeedback
 from edge_agent.training.following import follow_all
+from edge_agent.training.forward_task import train_and_pack
 from edge_agent.training.heap import trim_heap
 from edge_agent.training.moved import MovedModel
 from edge_agent.training.optimizers import check_words
+from edge_agent.training.placed_cores import PlacedCores
 from edge_agent.training.residuals import Facts
 from edge_agent.training.share import ALONE, Share
 from edge_agent.training.start import CORE, PackedStart
@@ -111,14 +114,16 @@ class Tasks:
             metrics = update = None
             start = PackedStart(manifest, paths, work.components)
             placed = self._placed(work, base, start, _trained(role, work))
-            trains = work.work is not None and role.trains
+            trains = work.work is not None and (role.trains or work.rung == FORWARD_ONLY)
             held_out, drawn = self._rows(work, base, trains=trains)
         self._check_same(held_out, drawn)
         self._load_s = time.monotonic() - self._began
         if work.variants:
             part = start.rank if start.rank < manifest.rank else 0
             self._evaluate(work, held_out, placed, part)
-        if work.work is not None and trains:
+        if work.work is not None and work.rung == FORWARD_ONLY:
+            metrics, update = self._train_forward(work, work.work, drawn, placed, start)
+        elif work.work is not None and trains:
             metrics = self._train(work, work.work, role, drawn, placed)
             trim_heap()  # AdamW's moments, of which many are small, are gone
             if self._share.index == 0:
@@ -215,12 +220,20 @@ class Tasks:
             pause_asked=lambda: self._pause_asked(work.task),
             share=self._share,
         )
-        return TrainMetrics(
-            steps=metrics.steps,
-            tokens=metrics.tokens,
-            loss_first=metrics.loss_first,
-            loss_last=metrics.loss_last,
-            seconds_per_step=metrics.seconds_per_step,
+        return msgspec.structs.replace(metrics, load_s=self._load_s)
+
+    def _train_forward(
+        self, work: Work, local: LocalWork, rows: list[Row], placed: Placed, start: PackedStart
+    ) -> tuple[TrainMetrics, str]:
+        session = PlacedCores(placed, start, min(work.batch, MAX_ROWS))
+        return train_and_pack(
+            session,
+            rows,
+            session.sides,
+            work,
+            local,
+            report=self._report,
+            pause_asked=lambda: self._pause_asked(work.task),
             load_s=self._load_s,
         )
 

@@ -51,7 +51,8 @@ def printable(text: str) -> str:
 
 def updates(members: "list[Member]") -> str:
     """Return how many of those that train have delivered."""
-    training = [member for member in members if member.role not in ("infer", "none")]
+    # A device that infers may train, too, without backprop; then it was given steps.
+    training = [one for one in members if one.role not in ("infer", "none") or one.steps]
     delivered = sum(member.update_bytes > 0 for member in training)
     return f"{delivered} of {len(training)}"
 

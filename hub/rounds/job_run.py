@@ -20,6 +20,7 @@ from hub.export.whole_folder import export_whole
 from hub.jobs import JobFile
 from hub.models import BaseModel, target_shapes
 from hub.rounds import actions, events
+from hub.rounds.asked import told_of
 from hub.rounds.combining import combine_round
 from hub.rounds.desk import Desk
 from hub.rounds.offering import Offering
@@ -199,6 +200,8 @@ class JobRun:
             kept=self.strategy.local.kept,
             cores=self.rule.cores,
             trains=self._planned_trains,
+            forward=min(local.forward.side, file.lora.rank) if local.forward else 0,
+            forward_batch=local.forward.batch if local.forward else 0,
         )
 
     @property
@@ -235,14 +238,7 @@ class JobRun:
 
     def trained(self, update: Update, round_: int) -> Trained:
         """Return what a strategy is told of an update that is combined in a round."""
-        return Trained(
-            device=update.device,
-            tokens=update.tokens,
-            staleness=update.staleness(round_),
-            steps=update.steps,
-            lr=self.lr(update.role),
-            momentum=self.file.local.momentum,
-        )
+        return told_of(self, update, round_, start_manifest(self.file, self.base))
 
     def broadcast(self, adapter: str) -> None:
         """Send an adapter's blobs to everybody, once."""
@@ -271,6 +267,7 @@ class JobRun:
             strategy=self.strategy,
             trained=self.trained,
             codec=self.file.codec,
+            seed=self.spec.seed,
             step=self.state.step,
             own=self._own,
         )

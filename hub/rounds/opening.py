@@ -10,7 +10,7 @@ from hub.fleet.sessions import RESTS
 from hub.rounds import actions, events
 from hub.rounds.losses import adapter_losses
 from hub.rounds.timing import base_known, first_plans, timings
-from hub.scheduling.contract import DeviceView, JobView
+from hub.scheduling.contract import FORWARD_ONLY, DeviceView, JobView
 from hub.scheduling.schedule import (
     CANDIDATE_VARIANTS,
     FINAL_VARIANTS,
@@ -148,11 +148,14 @@ class Opening:
         plan = info.plans.get(self._run.name) if info else None
         if plan is None:
             return None
-        file = self._run.file
+        file, forward = self._run.file, self._run.file.local.forward
+        if plan.rung == FORWARD_ONLY and forward is None:
+            return None  # planned for another job file; it will plan anew
+        without = plan.rung == FORWARD_ONLY and forward is not None
         return msgspec.structs.replace(
             plan,
-            rank=min(plan.rank, file.lora.rank),
-            batch=min(plan.batch, file.local.batch),
+            rank=min(plan.rank, forward.side if forward and without else file.lora.rank),
+            batch=min(plan.batch, forward.batch if forward and without else file.local.batch),
             seq_len=min(plan.seq_len, file.local.seq_len),
         )
 
@@ -180,6 +183,7 @@ class Opening:
             cores_alone=trains == "core",
             prompt_parameters=self._run.prompt_parameters,
             full_parameters=self._run.base.shape.parameters,
+            forward_steps=file.local.forward.steps if file.local.forward else 0,
         )
 
 

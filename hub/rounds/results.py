@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 from hub.aggregation.check import check_update, reach
 from hub.aggregation.contract import RefusedUpdateError
+from hub.aggregation.forward_only import check_steps
 from hub.rounds import events
-from hub.rounds.asked import kind_of, trains_of
+from hub.rounds.asked import forward_reach, kind_of, local_seed, trains_of
 from hub.rounds.queries import may_take, member_of, verdict
 from hub.rounds.state import MemberState
+from hub.scheduling.contract import FORWARD_ONLY
 from wire.errors import MalformedError
+from wire.forward_only import MOST_BYTES
 from wire.messages import Accepted, Evaluated, Refused, Reply, Result, Take
 from wire.messages.requests import BASE_DIGITS
 
@@ -49,6 +52,8 @@ class Results:
             return None
         member = found[1].member
         view = self._run.opening.view(0, found[0])
+        if member.rung == FORWARD_ONLY:
+            return MOST_BYTES
         numbers = {
             "lora": view.lora_parameters_per_rank * member.rank,
             "prompt": view.prompt_parameters,
@@ -161,6 +166,11 @@ class Results:
         trains = trains_of(self._run.rule, part.rung, self._run.state.step(round_))
 
         def work() -> None:
+            if part.rung == FORWARD_ONLY:
+                seed = local_seed(self._run.spec.seed, round_)
+                most = forward_reach(self._run.file.local)
+                check_steps(path, manifest, part.rank, seed, steps=part.steps, reach=most)
+                return
             check_update(
                 path,
                 kind_of(part.role),

@@ -4,15 +4,27 @@ from collections.abc import Collection
 
 from hub.scheduling.candidates import Candidate
 from hub.scheduling.codec_choice import choose_codec, update_bytes
-from hub.scheduling.contract import DeviceTiming, DeviceView, JobView, Member, Variant
+from hub.scheduling.contract import (
+    FORWARD_ONLY,
+    DeviceTiming,
+    DeviceView,
+    JobView,
+    Member,
+    Variant,
+)
 from hub.scheduling.deadline import fitting_steps
 from wire.messages.plan import RungPlan
+
+#: A step without backprop travels as float16 (`wire.forward_only`), whatever the job's codec.
+_STEP_BYTES = 2
+_STEPS_CODEC = "raw"
 
 
 def still_fits(plan: RungPlan, first: Member) -> bool:
     """Return whether a device can repeat its first round's work under its present plan."""
     return (
         plan.role == first.role
+        and (plan.rung == FORWARD_ONLY) == (first.rung == FORWARD_ONLY)
         and plan.rank >= first.rank
         and plan.batch >= first.batch
         and plan.seq_len >= first.seq_len
@@ -27,6 +39,10 @@ def predicted_s(
         return None
     plan = candidate.plan
     rank = fixed.rank if fixed else min(plan.rank, job.rank)
+    steps = fixed.steps if fixed else _wanted(job, plan)
+    if plan.rung == FORWARD_ONLY:
+        size_bytes = _STEP_BYTES * steps
+        return overhead_s(job, timing, size_bytes) + steps * timing.seconds_per_step
     parameters = _parameters(job, plan, rank)
     codec, _ = choose_codec(
         fixed.codec if fixed else job.codec,
@@ -35,7 +51,6 @@ def predicted_s(
         parameters=parameters,
         biased=job.biased,
     )
-    steps = fixed.steps if fixed else job.steps
     size_bytes = update_bytes(parameters, job.codecs[codec]) if codec else 0
     return overhead_s(job, timing, size_bytes) + steps * timing.seconds_per_step
 
@@ -66,22 +81,29 @@ def assign_training(
         variants: what it evaluates first.
     """
     device, plan = candidate.device, candidate.plan
-    rank = 0 if plan.role != "lora" else fixed.rank if fixed else min(plan.rank, job.rank)
+    forward = plan.rung == FORWARD_ONLY
+    ranked = plan.role == "lora" or forward
+    rank = 0 if not ranked else fixed.rank if fixed else min(plan.rank, job.rank)
     parameters = _parameters(job, plan, rank)
-    codec, why_codec = choose_codec(
-        fixed.codec if fixed and fixed.codec in device.codecs else job.codec,
-        hub=job.codecs,
-        device=device.codecs,
-        parameters=parameters,
-        biased=job.biased,
-    )
+    codec: str | None
+    if forward:
+        codec, why_codec = _STEPS_CODEC, "its steps alone travel"
+    else:
+        codec, why_codec = choose_codec(
+            fixed.codec if fixed and fixed.codec in device.codecs else job.codec,
+            hub=job.codecs,
+            device=device.codecs,
+            parameters=parameters,
+            biased=job.biased,
+        )
     if codec is None:
         return why_codec
-    up_bytes = update_bytes(parameters, job.codecs[codec])
-    steps, why_steps = _steps(job, timing, deadline_s, up_bytes, fixed)
+    wanted = _wanted(job, plan)
+    up_bytes = _STEP_BYTES * wanted if forward else update_bytes(parameters, job.codecs[codec])
+    steps, why_steps = _steps(wanted, timing, deadline_s, overhead_s(job, timing, up_bytes), fixed)
     if steps == 0:
         return why_steps
-    if fixed and codec == fixed.codec:
+    if fixed and codec == fixed.codec and not forward:
         why_codec = f"codec {codec}: as in its first round (seeded)"
     return Member(
         device=device.id,
@@ -131,19 +153,18 @@ def variants_of(
 
 
 def _steps(
-    job: JobView,
+    full: int,
     timing: DeviceTiming,
     deadline_s: float,
-    up_bytes: int,
+    spent_s: float,
     fixed: Member | None,
 ) -> tuple[int, str]:
     seconds = timing.seconds_per_step
-    spent_s = overhead_s(job, timing, up_bytes)
     if fixed:
         return fixed.steps, f"{_count(fixed.steps)}: as in its first round (seeded)"
     # After a missed round the prediction can't be trusted: half as many, for each miss in a row.
-    wanted = max(1, job.steps >> min(timing.misses, 30))
-    missed = f" (fewer than {job.steps}: missed {timing.misses} in a row)" if timing.misses else ""
+    wanted = max(1, full >> min(timing.misses, 30))
+    missed = f" (fewer than {full}: missed {timing.misses} in a row)" if timing.misses else ""
     if seconds is None:
         return wanted, f"{_count(wanted)}{missed}: never timed"
     steps = fitting_steps(deadline_s, steps=wanted, seconds_per_step=seconds, overhead_s=spent_s)
@@ -160,6 +181,11 @@ def _steps(
     )
 
 
+def _wanted(job: JobView, plan: RungPlan) -> int:
+    """Return the steps of a round's full work."""
+    return job.forward_steps if plan.rung == FORWARD_ONLY else job.steps
+
+
 def _parameters(job: JobView, plan: RungPlan, rank: int) -> int:
     if plan.role == "lora" and (job.cores_alone or plan.rung == "core"):
         return job.matrices * rank**2
@@ -171,7 +197,7 @@ def _parameters(job: JobView, plan: RungPlan, rank: int) -> int:
 
 
 def _memory(device: DeviceView, plan: RungPlan, rank: int) -> str:
-    what = f"{plan.role} r={rank}" if plan.role == "lora" else plan.role
+    what = f"{plan.role} r={rank}" if rank and plan.role in ("lora", "infer") else plan.role
     peak = f"{plan.predicted_peak_bytes / 1e6:.0f} MB"
     limit = f" of {device.memory_limit_bytes / 1e6:.0f} MB" if device.memory_limit_bytes else ""
     return f"{what} ({plan.rung}): {peak}{limit}"

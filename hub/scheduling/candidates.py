@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
-from hub.scheduling.contract import DeviceTiming, DeviceView
+from hub.scheduling.contract import FORWARD_ONLY, DeviceTiming, DeviceView
 from wire.messages.plan import RungPlan
 
 EXCLUDED = "tried already in this round"
@@ -50,7 +50,7 @@ def find_candidates(
         elif not plan.fits or plan.role == "none":
             missing = f"{plan.missing_bytes / 1e6:.0f} MB of memory are missing"
             found.left_out[device.id] = f"{missing}; {plan.reason}" if plan.reason else missing
-        elif plan.role == "infer":
+        elif plan.role == "infer" and plan.rung != FORWARD_ONLY:
             found.evaluators.append(Candidate(device, plan))
         else:
             found.trainers.append(Candidate(device, plan))

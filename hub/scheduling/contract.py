@@ -7,6 +7,9 @@ import msgspec
 
 from wire.messages.plan import Role, RungPlan
 
+#: The rung of devices that train cores without backprop, as role ``infer``.
+FORWARD_ONLY = "forward-only"
+
 Kind = Literal["train", "evaluate"]
 Variant = Literal["base", "adapter", "without_prompt"]
 
@@ -18,7 +21,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     kind: Kind
     role: Role
     rung: str
-    rank: int  # of its LoRA factors; 0 for other roles
+    rank: int  # of its LoRA factors, or the side of its cores; 0 for other roles
     steps: int  # 0 for a device that only evaluates
     batch: int
     seq_len: int  # tokens
@@ -52,6 +55,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     cores_alone: bool = False  # whether all devices train cores in this round
     prompt_parameters: int = 0  # virtual tokens times hidden size
     full_parameters: int = 0  # all weights of the base
+    forward_steps: int = 0  # of a device that trains without backprop
 
 
 class DeviceView(msgspec.Struct, frozen=True, kw_only=True):

@@ -127,3 +127,12 @@ def test_an_evaluation_on_a_training_rung_goes_down_to_inference() -> None:
     second = lower_line(evaluation, below(600), LADDER[4])
     assert second is not None
     assert (second.rung, second.batch) == ("infer", 4)
+
+
+def test_training_without_backprop_is_done_on_its_own_rung_only():
+    forward = line("forward-only", 160, batch=16, rank=2, role="infer")
+    ladder = [*LADDER[:-2], forward, *LADDER[-2:]]
+    work = msgspec.structs.replace(WORK, batch=16)
+    offer = msgspec.structs.replace(OFFER, role="infer", rung="forward-only", rank=2, work=work)
+    assert line_of(offer, ladder, forward) == forward
+    assert lower_line(offer, ladder, forward) is None

@@ -179,3 +179,22 @@ def test_a_family_without_a_resident_rung_trains_no_weights():
     other = msgspec.structs.replace(SHAPE, model_type="olmo2")
     found = ladder(other, knobs(method="full", prompt_tokens=0), 10**12, CALIBRATION)
     assert {line.role for line in found} == {"infer"}
+
+
+def test_training_without_backprop_stands_above_inference_where_the_job_allows_it():
+    found = lines(method="lora", cores=True, forward=2, forward_batch=32)
+    rungs = list(dict.fromkeys(line.rung for line in found))
+    assert rungs[-3:] == ["core", "forward-only", "infer"]
+    assert sizes(found, "forward-only") == [(32, 2, 256), (32, 2, 128)]
+    assert {line.role for line in found if line.rung == "forward-only"} == {"infer"}
+    assert not sizes(lines(method="lora", cores=True), "forward-only")
+    assert not sizes(lines(method="prompt", forward=2, forward_batch=32), "forward-only")
+
+
+def test_training_without_backprop_takes_hardly_more_than_inference():
+    found = lines(method="lora", cores=True, forward=2, forward_batch=32)
+    (infer,) = [one for one in found if one.rung == "infer" and one.batch == 4]
+    forward = next(one for one in found if one.rung == "forward-only")
+    # 28 cores of 2 × 2 numbers, six times in four bytes.
+    assert forward.predicted_peak_bytes - infer.predicted_peak_bytes == 28 * 4 * 6 * 4
+    assert forward.bytes_up == 1006

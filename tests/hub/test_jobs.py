@@ -297,3 +297,32 @@ def test_the_hubs_text_needs_no_other_key() -> None:
         parse_job(
             "job: a\nmodel: {base: b}\nmethod: prompt\nhub: {public_data: p, rung: resident}\n"
         )
+
+
+LORA = "job: x\nmodel: {base: b}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f"{LORA}method: prompt\nlocal: {{forward: {{}}}}", "method prompt has no LoRA factors"),
+        (f"{LORA}rule: flexlora\nlocal: {{forward: {{}}}}", "takes no cores. Use rule"),
+        (f"{LORA}strategy: fedprox\nlocal: {{forward: {{}}}}", "adds terms to gradients"),
+        (
+            f"{LORA}local: {{adversarial: {{epsilon: 1.0}}, forward: {{}}}}",
+            "local.adversarial needs gradients",
+        ),
+    ],
+)
+def test_training_without_backprop_is_refused_where_it_can_not_be(text: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_job(text)
+    assert caught.value.path == "local.forward"
+    assert words in str(caught.value)
+
+
+def test_nobody_trains_without_backprop_until_the_job_says_so() -> None:
+    assert parse_job(LORA).local.forward is None
+    forward = parse_job(f"{LORA}local: {{forward: {{}}}}").local.forward
+    assert forward is not None
+    assert (forward.side, forward.steps, forward.fresh) == (2, 140, 7)

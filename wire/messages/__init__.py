@@ -5,7 +5,15 @@ import pkgutil
 from functools import cache
 from typing import Any
 
-from wire.messages.commands import Adversarial, BlobRef, Cancel, LocalWork, Offer, Report
+from wire.messages.commands import (
+    Adversarial,
+    BlobRef,
+    Cancel,
+    ForwardOnly,
+    LocalWork,
+    Offer,
+    Report,
+)
 from wire.messages.contract import MAX_MESSAGE_BYTES, MAX_RETAINED_BYTES, Message, decode, encode
 from wire.messages.device import (
     DataSummary,
@@ -37,7 +45,8 @@ __all__ = [
     "MAX_MESSAGE_BYTES", "MAX_RETAINED_BYTES", "Accepted", "AdapterRef", "Adversarial", "BaseRef",
     "BlobFin", "BlobGet", "BlobInfo", "BlobInit", "BlobRef", "Cancel", "Credit", "DataSummary",
     "DeviceEvent",
-    "DeviceInfo", "DeviceState", "Evaluated", "Evaluation", "Hello", "HubState", "JobKnobs",
+    "DeviceInfo", "DeviceState", "Evaluated", "Evaluation", "ForwardOnly", "Hello", "HubState",
+    "JobKnobs",
     "LocalWork", "Message", "ModelShape", "Offer", "Ranges", "Refused", "Reply", "Report",
     "Result", "RoundAnnounce", "RoundPhase", "RungPlan", "Take", "TaskPeak", "TaskProgress",
     "Telemetry", "TrainMetrics", "Welcome", "catalogue", "decode", "encode", "parse",

@@ -23,6 +23,18 @@ class Adversarial(msgspec.Struct, frozen=True, kw_only=True):
     epsilon: float  # norm of a sequence's move, at the first block's input
 
 
+class ForwardOnly(msgspec.Struct, frozen=True, kw_only=True):
+    """Training of cores without backprop (`wire.forward_only`); a step is one direction.
+
+    The cores' side is the offer's rank, less where a target has less.
+    """
+
+    version: int  # of the directions and of the update's bytes
+    epsilon: float  # how far is looked first, in an entry of a core
+    fresh: Annotated[int, msgspec.Meta(ge=1)]  # directions that are looked along on the same rows
+    reach: float  # greatest root mean square of a core's move that is accepted
+
+
 class LocalWork(msgspec.Struct, frozen=True, kw_only=True):
     """One device's training in one round."""
 
@@ -44,6 +56,7 @@ class LocalWork(msgspec.Struct, frozen=True, kw_only=True):
     own_control: BlobRef | None = None  # and the device's own: control - own is added to a gradient
     trains: Word = "both"  # which LoRA factors: both, a or b; the others stay as they are
     rest: Word = "frozen"  # the components behind the device's own, while it trains: or absent
+    forward: ForwardOnly | None = None  # on rung forward-only
 
 
 class Offer(Message, frozen=True, kw_only=True):
@@ -59,7 +72,7 @@ class Offer(Message, frozen=True, kw_only=True):
     kind: Literal["train", "evaluate"]
     role: Role
     rung: str
-    rank: int  # of this device's LoRA factors; 0 for other roles
+    rank: int  # of this device's LoRA factors, or the side of its cores; 0 for other roles
     adapter: AdapterRef
     base: str  # digest
     http: str  # where the base is fetched

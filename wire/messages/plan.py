@@ -52,6 +52,8 @@ class JobKnobs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: Numbers that the strategy makes a device keep for each one that is trained.
     kept: Annotated[int, msgspec.Meta(ge=0, le=16)] = 0
     trains: Word = "both"  # which LoRA factors in a round: both, a, b, or either (a or b)
+    forward: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0  # side of cores without backprop; 0: off
+    forward_batch: Annotated[int, msgspec.Meta(ge=0)] = 0  # sequences of a loss there
 
 
 class RungPlan(msgspec.Struct, frozen=True, kw_only=True):

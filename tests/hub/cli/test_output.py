@@ -2,7 +2,8 @@ import time
 
 import pytest
 
-from hub.cli.output import age, loss, print_table, printable, size
+from hub.api.control import Member
+from hub.cli.output import age, loss, print_table, printable, size, updates
 
 
 def test_sizes_are_shown_in_the_unit_that_suits() -> None:
@@ -33,3 +34,9 @@ def test_a_device_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) 
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert "[red]x[/red]" in out
+
+
+def test_who_infers_counts_among_those_that_train_once_it_was_given_steps() -> None:
+    idle = Member(device="a", role="infer", rung="infer")
+    looks = Member(device="b", role="infer", rung="forward-only", steps=140, update_bytes=286)
+    assert updates([idle, looks]) == "1 of 1"

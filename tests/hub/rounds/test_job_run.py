@@ -31,7 +31,7 @@ class Run(SimpleNamespace):
             _combining=None, _combine_at=0.0, _publish_at=0.0, _exporting=False,
             record=self.recorded.append, drive=lambda: None,
             file=SimpleNamespace(rule="stack_svd", codec="auto"), _own=None,
-            spec=SimpleNamespace(texts={}), _forget=lambda blobs: None,
+            spec=SimpleNamespace(texts={}, seed=7), _forget=lambda blobs: None,
         )  # fmt: skip
 
     def combine(self) -> None:

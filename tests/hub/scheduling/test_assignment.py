@@ -129,3 +129,26 @@ def test_cores_are_few_numbers(make_job: Make, make_device: Make) -> None:
     assert [one.codec for one in (tiny, asked)] == ["int8", "int8"]
     assert "256 numbers are few" in tiny.reason
     assert assign(make_job(matrices=4), make_device("a")).codec == "entropy"
+
+
+def test_without_backprop_steps_are_the_jobs_own_and_travel_alone(
+    make_job: Make, make_device: Make
+) -> None:
+    device = make_device("f", role="infer", rung="forward-only", rank=2)
+    timing = DeviceTiming(seconds_per_step=0.5, load_s=4.0)
+    member = assign(make_job(forward_steps=140), device, timing)
+    assert (member.kind, member.role, member.rung) == ("train", "infer", "forward-only")
+    assert (member.rank, member.steps, member.codec) == (2, 140, "raw")
+    assert member.reason == (
+        "infer r=2 (forward-only): 612 MB of 750 MB; "
+        "140 steps: 0.50 s a step, ends 26 s before the deadline; its steps alone travel"
+    )
+    # 0.9 * 40 s - 4 s are 32 s of half a second each.
+    assert assign(make_job(forward_steps=140), device, timing, deadline_s=40.0).steps == 64
+
+
+def test_the_time_of_looking_counts_for_the_deadline(make_job: Make, make_device: Make) -> None:
+    device = make_device("f", role="infer", rung="forward-only", rank=2)
+    timing = DeviceTiming(seconds_per_step=0.5, load_s=4.0, up_bytes_per_s=28.0)
+    found = predicted_s(make_job(forward_steps=140), Candidate(device, device.plan), timing, None)
+    assert found == 4.0 + 10.0 + 70.0  # 2 bytes a step
