@@ -21,11 +21,12 @@ from hub.jobs import JobFile
 from hub.models import BaseModel
 from hub.rounds.actions import Combine
 from hub.rounds.adapters import Adapters
-from hub.rounds.asked import trains_of
+from hub.rounds.asked import counted_tokens, forward_of, local_seed, trains_of
 from hub.rounds.combining import combine_round
 from hub.rounds.job_run import start_manifest
 from hub.rounds.state import Update
 from hub.scheduling.codec_choice import choose_codec
+from hub.scheduling.contract import FORWARD_ONLY
 from wire.blobs import BlobStore
 from wire.codecs import catalogue
 from wire.messages import LocalWork
@@ -47,8 +48,9 @@ class Device:
     Attributes:
         name: as its updates are called.
         role: what it does in every round.
-        rank: of its LoRA factors; 0 for other roles.
-        data: files of its private text.
+        rank: of its LoRA factors, or the side of its cores; 0 for other roles.
+        data: files of its private text. A device that infers trains without backprop, if it has a
+            side and the job has a ``local.forward``.
     """
 
     name: str
@@ -59,7 +61,12 @@ class Device:
     @property
     def trains(self) -> bool:
         """Whether it sends updates."""
-        return self.role != "infer"
+        return self.role != "infer" or self.rank > 0
+
+    @property
+    def rung(self) -> str:
+        """On which it trains here."""
+        return FORWARD_ONLY if self.role == "infer" and self.rank else RUNGS[self.role]
 
 
 class Federation:
@@ -85,13 +92,16 @@ class Federation:
         self._adapters = Adapters(self._store)
         self._rule = product_rule(job.rule)
         self._strategy = job.chosen_strategy()
+        self._start = start_manifest(job, base)
         self.adapter = self._adapters.begin(
-            start_manifest(job, base), self._seed, job.codec, ordered=orders(self._rule)
+            self._start, self._seed, job.codec, ordered=orders(self._rule)
         )
         self._state: str | None = None
         self._finished: Finished | None = None
         # Resident and streamed rungs hold a base each, so that none is loaded again and again.
-        self._tasks = {rung: Tasks(self._take, lambda _: False) for rung in RUNGS.values()}
+        self._tasks = {
+            rung: Tasks(self._take, lambda _: False) for rung in (*RUNGS.values(), FORWARD_ONLY)
+        }
         self._last: dict[str, str] = {}  # each device's last accepted task
         self.bytes_up: list[int] = []  # of each update
         self.bytes_down: list[int] = []  # of each round's broadcast: what changed, or the whole
@@ -115,13 +125,14 @@ class Federation:
                 strategy=self._strategy,
                 trained=lambda one, at: Trained(
                     one.device,
-                    one.tokens,
+                    counted_tokens(one, self._job.local, self._start),
                     one.staleness(at),
                     steps=one.steps,
                     lr=self._lr(one.role),
                     momentum=self._job.local.momentum,
                 ),
                 codec=self._job.codec,
+                seed=self._seed,
             )
             self.adapter, self._state = combined.manifest, combined.state
             sent = self._adapters.files(self.adapter).values()
@@ -130,24 +141,27 @@ class Federation:
 
     def _update(self, device: Device, round_: int) -> Update:
         """Train a device on the current adapter; return its update, as the hub would accept it."""
-        rung, files = RUNGS[device.role], self.files()
+        rung, files = device.rung, self.files()
         task = f"{self._job.job}.{round_}.{device.name}"
         local = self._job.local
+        forward = local.forward if rung == FORWARD_ONLY else None
+        lora = device.role in ("lora", "infer")
         work = LocalWork(
-            steps=local.steps,
-            batch=local.batch,
+            steps=forward.steps if forward else local.steps,
+            batch=forward.batch if forward else local.batch,
             seq_len=local.seq_len,
             optimizer=local.optimizer,
             lr=self._lr(device.role),
-            seed=self._seed * 1_000_003 + round_,  # as `hub.rounds.offering` does
+            seed=local_seed(self._seed, round_),
             momentum=local.momentum,
             weight_decay=local.weight_decay,
             schedule=local.schedule,
             warmup_steps=local.warmup_steps,
             clip=local.clip,
             proximal_mu=self._strategy.local.proximal_mu,
-            trains=trains_of(self._rule, rung, round_) if device.role == "lora" else "both",
-            rest=self._rule.rest if device.role == "lora" else "frozen",
+            trains=trains_of(self._rule, rung, round_) if lora else "both",
+            rest=self._rule.rest if lora else "frozen",
+            forward=forward_of(local) if forward else None,
         )
         self._finished = None
         try:
@@ -190,7 +204,7 @@ class Federation:
             rank=device.rank,
             rung=rung,
             tokens=done.train.tokens,
-            steps=local.steps,
+            steps=work.steps,
             train=done.train,
             download_s=0.0,
             upload_s=0.0,
@@ -205,6 +219,8 @@ class Federation:
         return self._job.prompt.lr if role == "prompt" else self._job.local.lr
 
     def _codec(self, device: Device) -> str:
+        if device.rung == FORWARD_ONLY:
+            return "raw"
         manifest = self._adapters.manifest(self.adapter)
         shapes = {
             "lora": manifest.expected_lora(device.rank),

@@ -7,16 +7,20 @@ import argparse
 import sys
 from collections.abc import Callable, Collection
 
+from bench.forward_only import forward_rows
 from bench.report import BenchError, Row, exit_code, failed, say, show
 from bench.serving_logits import logit_rows
 from wire.errors import WireError
 
-PARTS = ("logits",)
+PARTS = ("logits", "forward")
 
 
 def measure(*, quick: bool, wanted: Collection[str] = PARTS) -> list[Row]:
     """Return all rows; a part that fails is a row that says so, and the others go on."""
-    parts: dict[str, Callable[[], list[Row]]] = {"logits": lambda: logit_rows(quick=quick)}
+    parts: dict[str, Callable[[], list[Row]]] = {
+        "logits": lambda: logit_rows(quick=quick),
+        "forward": lambda: forward_rows(quick=quick),
+    }
     return [row for name in PARTS if name in wanted for row in _rows(name, parts[name])]
 
 
