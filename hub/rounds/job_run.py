@@ -20,7 +20,7 @@ from hub.export.whole_folder import export_whole
 from hub.jobs import JobFile
 from hub.models import BaseModel, target_shapes
 from hub.rounds import actions, events
-from hub.rounds.asked import counted_tokens
+from hub.rounds.asked import told_of
 from hub.rounds.combining import combine_round
 from hub.rounds.desk import Desk
 from hub.rounds.offering import Offering
@@ -33,7 +33,6 @@ from hub.rounds.round import apply
 from hub.rounds.server_state import state_blobs
 from hub.rounds.state import JobState, Update
 from hub.rounds.wanted import wanted
-from hub.scheduling.contract import FORWARD_ONLY
 from wire.errors import WireError
 from wire.manifest import AdapterManifest
 from wire.messages import AdapterRef, JobKnobs
@@ -239,16 +238,7 @@ class JobRun:
 
     def trained(self, update: Update, round_: int) -> Trained:
         """Return what a strategy is told of an update that is combined in a round."""
-        return Trained(
-            device=update.device,
-            tokens=counted_tokens(update, self.file.local, self._start),
-            staleness=update.staleness(round_),
-            # A direction is no step of the optimiser: such a device counts as one that did a
-            # round's full work.
-            steps=self.file.local.steps if update.rung == FORWARD_ONLY else update.steps,
-            lr=self.lr(update.role),
-            momentum=self.file.local.momentum,
-        )
+        return told_of(self, update, round_, self._start)
 
     @cached_property
     def _start(self) -> AdapterManifest:
