@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from hub.aggregation.contract import AggregationError, ProductRule, Trained
+from hub.aggregation.contract import AggregationError, ProductRule
 from hub.aggregation.rules import orders, product_rule
 from hub.export.whole_folder import export_whole
 from hub.jobs import JobFile
@@ -31,7 +31,7 @@ from hub.rounds.queries import member_of, needed_adapters, needed_states, needed
 from hub.rounds.results import Results
 from hub.rounds.round import apply
 from hub.rounds.server_state import state_blobs
-from hub.rounds.state import JobState, Update
+from hub.rounds.state import JobState
 from hub.rounds.wanted import wanted
 from wire.errors import WireError
 from wire.manifest import AdapterManifest
@@ -236,10 +236,6 @@ class JobRun:
         """Return the learning rate of a role."""
         return self.file.prompt.lr if role == "prompt" else self.file.local.lr
 
-    def trained(self, update: Update, round_: int) -> Trained:
-        """Return what a strategy is told of an update that is combined in a round."""
-        return told_of(self, update, round_, self._start)
-
     @cached_property
     def _start(self) -> AdapterManifest:
         return start_manifest(self.file, self.base)
@@ -269,7 +265,7 @@ class JobRun:
             action,
             rule=self.file.rule,
             strategy=self.strategy,
-            trained=self.trained,
+            trained=partial(told_of, self, start=self._start),
             codec=self.file.codec,
             seed=self.spec.seed,
             step=self.state.step,
