@@ -27,7 +27,7 @@ class Run(SimpleNamespace):
             background=lambda _work, then, **_: self.begun.append(then),
         )
         super().__init__(
-            name="j", over=False, desk=desk, state=JobState(), strategy=None, trained=None,
+            name="j", over=False, desk=desk, state=JobState(), strategy=None, _start=None,
             _combining=None, _combine_at=0.0, _publish_at=0.0, _exporting=False,
             record=self.recorded.append, drive=lambda: None,
             file=SimpleNamespace(rule="stack_svd", codec="auto"), _own=None,
