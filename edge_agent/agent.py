@@ -19,6 +19,7 @@ from edge_agent.enrolment.renewing import Renewing
 from edge_agent.errors import RefusedError
 from edge_agent.failures import Failures
 from edge_agent.gather import Adapters
+from edge_agent.greeting import Greeting
 from edge_agent.hearing import Hearing
 from edge_agent.heartbeat import Heartbeat
 from edge_agent.jobs import KnownJobs
@@ -49,7 +50,6 @@ from wire.messages import (
     Cancel,
     Credit,
     DeviceState,
-    Hello,
     HubState,
     Message,
     Offer,
@@ -65,7 +65,6 @@ from wire.messages import (
 from wire.quiet_log import QuietLog
 from wire.topics import Topics, check_name
 from wire.transfer import check_sha256
-from wire.version import LORIKEET_VERSION, WIRE_VERSION
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +115,6 @@ class Supervisor:
         self.jobs = KnownJobs(failures, self.folder)
         self.welcomed = False
         self.hub: HubState | None = None
-        self._greeting: str | None = None
         self._stopping = False
         will = DeviceState(state="lost", session=self.session, ts=time.time())
         self.link = Link(
@@ -139,8 +137,9 @@ class Supervisor:
         self.resting = Resting(self)
         self.local_serving = LocalServing(self)
         self.worker_events = WorkerEvents(self)
+        self.greeting = Greeting(self)
         state = self.folder if settings.enrolled else None
-        self.renewing = Renewing(state, self._on_renewed, self._on_not_renewed)
+        self.renewing = Renewing(state, self.greeting.on_renewed, self.greeting.on_not_renewed)
 
     def stop(self) -> None:
         """Ask the loop to end; safe from a signal handler."""
@@ -192,7 +191,7 @@ class Supervisor:
         match event:
             case Connected():
                 log.info("connected to the broker")
-                self._greet()
+                self.greeting.greet()
             case Disconnected():
                 self.welcomed = False
             case Received():
@@ -231,7 +230,7 @@ class Supervisor:
                 self._on_announce(message)
             case Offer() | Cancel() | Report() if message.session == self.session:
                 self._on_command(message)
-            case Welcome() | Refused() if message.re == self._greeting:
+            case Welcome() | Refused() if message.re == self.greeting.request:
                 self.asking.answer(message)
             case Credit(re="") if message.session == self.session:
                 self.tasks.uploads.on_unasked(message)
@@ -253,12 +252,12 @@ class Supervisor:
             return
         self.quiet.note("the hub", f"the hub is there ({state.epoch})")
         if known is not None:  # else `Connected` has just greeted
-            self._greet()
+            self.greeting.greet()
 
     def _on_command(self, command: Message) -> None:
         match command:
             case Report():
-                self._greet()
+                self.greeting.greet()
             case Cancel():
                 self.tasks.on_cancel(command)
             case Offer():
@@ -277,58 +276,10 @@ class Supervisor:
         self.tasks.refresh_adapters()  # planned first: the broadcast is right behind
         self.local_serving.changed()
 
-    # Greeting
-
-    def _greet(self) -> None:
-        if not self.link.connected:
-            return
-        if self._greeting is not None:
-            self.asking.forget(self._greeting)
-        self._greeting = f"{self.session}-{self.asking.new_id()}"
-        hello = Hello(
-            id=self._greeting,
-            session=self.session,
-            agent_version=LORIKEET_VERSION,
-            wire_version=WIRE_VERSION,
-        )
-        self.asking.ask(self._greeting, hello, self._on_greeted, time.monotonic())
-
-    def _on_greeted(self, reply: Reply) -> None:
-        if isinstance(reply, Refused):
-            if reply.final:
-                # Whoever may publish here can forge this: the id stands on a topic. Nothing that
-                # both sides know is secret, so only the broker's access list can prevent it.
-                raise RefusedError(reply.reason)
-            log.warning("the hub asks to wait: %s", reply.reason)
-            return
-        if not self.welcomed:
-            log.info("the hub took this session")
-        self.welcomed = True
-        self.teller.state(*self.resting.state)
-        self.teller.info()
-        self.calibrating.begin()
-        self.asking.repeat_all(time.monotonic())
-        self.tasks.uploads.ask_again(time.monotonic())
-
     @property
     def runtimes(self) -> list[str]:
         """What there is to compute with, the one in use first."""
         return [self.runtime, *(one for one in present_runtimes() if one != self.runtime)]
-
-    # The certificate
-
-    def _on_renewed(self) -> None:
-        """The link shows the new one when it next connects; the old one may have been too old."""
-        log.info("the certificate was renewed: %s days left", self.renewing.days_left)
-        if self.welcomed:
-            self.teller.telemetry()
-        else:
-            self._greet()
-
-    def _on_not_renewed(self, reason: str) -> None:
-        self.quiet.warn("renewal", f"the certificate was not renewed: {reason}")
-        if self.welcomed:
-            self.teller.event("certificate", f"not renewed: {reason}"[:200])
 
     # Plans
 

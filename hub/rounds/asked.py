@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from hub.aggregation.check import reach
-from hub.aggregation.contract import Kind, ProductRule
+from hub.aggregation.contract import Kind, ProductRule, Trained
 from hub.aggregation.forward_only import core_shapes
 from hub.job_parts import AdversarialPart, LocalPart
 from hub.rounds.state import Update
@@ -89,6 +89,27 @@ def forward_of(local: LocalPart) -> ForwardOnly | None:
         epsilon=part.epsilon,
         fresh=part.fresh,
         reach=forward_reach(local),
+    )
+
+
+def told_of(run: "JobRun", update: Update, round_: int, start: AdapterManifest) -> Trained:
+    """Return what a strategy is told of an update that is combined in a round.
+
+    Args:
+        run: the job.
+        update: accepted.
+        round_: in which it is combined.
+        start: manifest of the job's first adapter.
+    """
+    local = run.file.local
+    return Trained(
+        device=update.device,
+        tokens=counted_tokens(update, local, start),
+        staleness=update.staleness(round_),
+        # A direction is no step of the optimiser: who looks counts as one that did a round's work.
+        steps=local.steps if update.rung == FORWARD_ONLY else update.steps,
+        lr=run.lr(update.role),
+        momentum=local.momentum,
     )
 
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import msgspec
 
-from hub.aggregation.contract import AggregationError, ProductRule, Trained
+from hub.aggregation.contract import AggregationError, ProductRule
 from hub.aggregation.rules import orders, product_rule
 from hub.export.whole_folder import export_whole
 from hub.jobs import JobFile
 from hub.models import BaseModel, target_shapes
 from hub.rounds import actions, events
-from hub.rounds.asked import counted_tokens
+from hub.rounds.asked import told_of
 from hub.rounds.combining import combine_round
 from hub.rounds.desk import Desk
 from hub.rounds.offering import Offering
@@ -31,9 +31,8 @@ from hub.rounds.queries import member_of, needed_adapters, needed_states, needed
 from hub.rounds.results import Results
 from hub.rounds.round import apply
 from hub.rounds.server_state import state_blobs
-from hub.rounds.state import JobState, Update
+from hub.rounds.state import JobState
 from hub.rounds.wanted import wanted
-from hub.scheduling.contract import FORWARD_ONLY
 from wire.errors import WireError
 from wire.manifest import AdapterManifest
 from wire.messages import AdapterRef, JobKnobs
@@ -237,19 +236,6 @@ class JobRun:
         """Return the learning rate of a role."""
         return self.file.prompt.lr if role == "prompt" else self.file.local.lr
 
-    def trained(self, update: Update, round_: int) -> Trained:
-        """Return what a strategy is told of an update that is combined in a round."""
-        return Trained(
-            device=update.device,
-            tokens=counted_tokens(update, self.file.local, self._start),
-            staleness=update.staleness(round_),
-            # A direction is no step of the optimiser: such a device counts as one that did a
-            # round's full work.
-            steps=self.file.local.steps if update.rung == FORWARD_ONLY else update.steps,
-            lr=self.lr(update.role),
-            momentum=self.file.local.momentum,
-        )
-
     @cached_property
     def _start(self) -> AdapterManifest:
         return start_manifest(self.file, self.base)
@@ -279,7 +265,7 @@ class JobRun:
             action,
             rule=self.file.rule,
             strategy=self.strategy,
-            trained=self.trained,
+            trained=partial(told_of, self, start=self._start),
             codec=self.file.codec,
             seed=self.spec.seed,
             step=self.state.step,
