@@ -25,7 +25,8 @@ COPY hub/__init__.py hub/__init__.py
 RUN --mount=type=cache,target=/var/cache/pip \
     /opt/lorikeet/bin/pip install -c constraints.txt ".[llama,enrol]"
 COPY docker/slim.sh ./
-RUN sh slim.sh /opt/lorikeet && rm -rf /opt/lorikeet/lib/python3*/site-packages/hub /opt/lorikeet/bin/lorikeet-hub
+RUN sh slim.sh /opt/lorikeet && rm -rf /opt/lorikeet/lib/python3*/site-packages/hub /opt/lorikeet/bin/lorikeet-hub \
+    && /opt/lorikeet/bin/python3 -B -c 'import llama_cpp, edge_agent.agent, edge_agent.inference.tasks'
 
 FROM tools AS build-train
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -37,7 +38,8 @@ COPY hub/__init__.py hub/__init__.py
 RUN --mount=type=cache,target=/var/cache/pip \
     /opt/lorikeet/bin/pip install -c constraints.txt ".[train,enrol]"
 COPY docker/slim.sh ./
-RUN sh slim.sh /opt/lorikeet && rm -rf /opt/lorikeet/lib/python3*/site-packages/hub /opt/lorikeet/bin/lorikeet-hub
+RUN sh slim.sh /opt/lorikeet && rm -rf /opt/lorikeet/lib/python3*/site-packages/hub /opt/lorikeet/bin/lorikeet-hub \
+    && /opt/lorikeet/bin/python3 -B -c 'import torch, transformers, peft, edge_agent.agent'
 
 FROM ${BASE} AS agent
 LABEL org.opencontainers.image.licenses="Apache-2.0"
@@ -46,13 +48,13 @@ RUN groupadd --gid 10001 lorikeet \
     && mkdir -p /state /data && chown 10001:10001 /state
 ENV PATH=/opt/lorikeet/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
-    HOME=/state XDG_STATE_HOME=/state XDG_CACHE_HOME=/state/cache
+    HOME=/state XDG_CACHE_HOME=/state/cache LORIKEET_STATE=/state/agent
 USER 10001:10001
 WORKDIR /state
 VOLUME /state
 # The agent ends itself when it is stuck, so that Docker starts it again; this only shows it.
 HEALTHCHECK --interval=60s --timeout=30s --start-period=120s --retries=3 \
-    CMD ["lorikeet-agent", "doctor", "--state", "/state/agent", "--only", "agent"]
+    CMD ["python3", "-P", "-m", "edge_agent.doctor.health", "/state/agent"]
 ENTRYPOINT ["lorikeet-agent"]
 CMD ["run", "--help"]
 

@@ -21,7 +21,8 @@ COPY hub hub
 RUN --mount=type=cache,target=/var/cache/pip \
     /opt/lorikeet/bin/pip install -c constraints.txt ".[${EXTRAS}]"
 COPY docker/slim.sh /build/slim.sh
-RUN sh /build/slim.sh /opt/lorikeet
+RUN sh /build/slim.sh /opt/lorikeet \
+    && case ",${EXTRAS}," in *,train,*) /opt/lorikeet/bin/python3 -B -c 'import torch' ;; esac
 
 FROM ${BASE}
 LABEL org.opencontainers.image.title="Lorikeet hub" \

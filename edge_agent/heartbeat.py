@@ -82,8 +82,13 @@ class Heartbeat:
         self._file.unlink(missing_ok=True)
 
     def _watch(self) -> None:
-        while not self._over.wait(self._stuck_s / 10):
-            if time.monotonic() - self._last > self._stuck_s:
+        pause_s = self._stuck_s / 10
+        began = time.monotonic()
+        while not self._over.wait(pause_s):
+            slept_s, began = time.monotonic() - began, time.monotonic()
+            if slept_s > 2 * pause_s:  # the whole process was frozen: the loop needs its turn first
+                self._last = time.monotonic()
+            elif time.monotonic() - self._last > self._stuck_s:
                 log.critical("nothing happened for %.0f s; the agent is stuck", self._stuck_s)
                 faulthandler.dump_traceback(sys.__stderr__ or 2)
                 os._exit(1)

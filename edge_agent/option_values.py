@@ -107,6 +107,8 @@ def default_device() -> str:
 
 
 def default_state(device: str) -> Path:
-    """Return where a device's files are by default: in the XDG state folder."""
+    """Return where a device's files are by default: ``LORIKEET_STATE``, or the XDG state folder."""
+    if chosen := os.environ.get("LORIKEET_STATE"):
+        return Path(chosen)
     home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return Path(home) / "lorikeet" / device

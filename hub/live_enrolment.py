@@ -1,11 +1,13 @@
 """Enrolment of a running hub: put together from its settings, asked from several threads."""
 
+import logging
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
 from hub.config import HubFile
+from hub.errors import HubError
 from hub.fleet.authority import DAY_S, Authority, open_authority
 from hub.fleet.broker_folder import BrokerFolder
 from hub.fleet.csr import check_csr
@@ -20,6 +22,8 @@ from hub.store.identities import IdentityStore
 from wire.broker_url import BrokerUrl
 from wire.enrolment import EnrolReply, EnrolRequest, RenewRequest
 from wire.topics import Topics
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 HTTPS = "https"
@@ -66,9 +70,16 @@ def keep_own_certificates(config: HubFile, authority: Authority, now: float) -> 
     if keep_server(folder, HTTPS, authority, config.enrolment.server_names, now):
         new.append(HTTPS)
     broker = config.enrolment.broker_folder
-    made = broker is not None and (broker / "broker.pem").exists()
-    if made and broker and keep_server(broker, "broker", authority, broker_names(config), now):
-        new.append("broker")
+    if broker is not None and (broker / "broker.pem").exists():
+        try:
+            if keep_server(broker, "broker", authority, broker_names(config), now):
+                new.append("broker")
+        except PermissionError as error:  # it belongs to the broker's user alone
+            log.warning(
+                "the broker's certificate can't be looked after here (%s); make it anew with "
+                "lorikeet-hub broker-config before it expires",
+                error,
+            )
     return new
 
 
@@ -93,7 +104,10 @@ def open_door(
         return Door.unguarded()
     now = time.time()
     authority = open_authority(config.authority_folder, config.fleet, now)
-    keep_own_certificates(config, authority, now)
+    try:
+        keep_own_certificates(config, authority, now)
+    except OSError as error:
+        raise HubError(f"the hub's certificates can't be written: {error}.") from error
     folder = config.enrolment.broker_folder
     broker = BrokerFolder(folder, Topics(config.fleet)) if folder is not None else None
     gate, notes = Gate(store.identities()), Notes(store)

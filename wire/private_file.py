@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +14,30 @@ def write_private(path: Path, content: bytes) -> None:
         path: its folder is made, for the owner alone, where it is missing.
         content: all of it.
     """
+    write_privately({path: content})
+
+
+def write_privately(contents: Mapping[Path, bytes]) -> None:
+    """Write several files as `write_private` does: none is replaced before all are on the disk.
+
+    Args:
+        contents: by path.
+    """
+    drafts: dict[Path, Path] = {}
+    try:
+        for path, content in contents.items():
+            drafts[path] = _draft(path, content)
+        for path, draft in drafts.items():
+            draft.replace(path)
+    except BaseException:
+        for draft in drafts.values():
+            draft.unlink(missing_ok=True)
+        raise
+    for folder in {path.parent for path in contents}:
+        _sync_folder(folder)
+
+
+def _draft(path: Path, content: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     # The mode is given when the file is made: at no moment may others read it.
@@ -23,11 +48,10 @@ def write_private(path: Path, content: bytes) -> None:
             _keep_owner(number, path)
             file.flush()
             os.fsync(file.fileno())
-        draft.replace(path)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    return draft
 
 
 def _keep_owner(number: int, path: Path) -> None:

@@ -78,11 +78,11 @@ def enrol(
         say(f"enrolled already, as {known.device}; --again makes a new key and identity")
         return known
     pending = load_pending(state)
-    if wishes.again and (known is not None or pending is None or _is_another(pending, wishes)):
-        set_aside(state)
-        pending = None
-    pending = _pending(pending, wishes)
+    anew = wishes.again and (known is not None or pending is None or _is_another(pending, wishes))
+    pending = _pending(None if anew else pending, wishes)
     parse_token(pending.token)
+    if anew:  # only now: what was missing or broken must not cost the device its identity
+        set_aside(state)
     save_pending(state, pending)
     key = device_key(state)
     request = EnrolRequest(

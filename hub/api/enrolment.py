@@ -4,6 +4,7 @@ Strangers reach it. So bodies are bounded, failures are limited by address, and 
 request is logged but its address.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Protocol, TypeVar
@@ -12,6 +13,7 @@ import msgspec
 from fastapi import FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from hub.api.answers import add_error_answers, document
@@ -22,6 +24,9 @@ from hub.fleet.rate_limit import RateLimit
 from wire.enrolment import MAX_ENROLMENT_BYTES, EnrolFailure, EnrolReply, EnrolRequest, RenewRequest
 from wire.errors import MalformedError
 from wire.version import LORIKEET_VERSION
+
+#: Few kilobytes; a phone far away sends them in less.
+_BODY_S = 20.0
 
 T = TypeVar("T", EnrolRequest, RenewRequest)
 
@@ -81,19 +86,22 @@ def create_enrolment_app(
         request: Request, kind: type[T], decide: Callable[[T, str], EnrolReply]
     ) -> Response:
         where = request.client.host if request.client is not None else "unknown"
+        too_many = _failure("too many requests from there; wait a minute.", 429, final=False)
         if not limit.allows(where, clock()):
-            return _failure("too many requests were refused; wait a minute.", 429, final=False)
+            return too_many
         try:
             asked = msgspec.json.decode(await _body(request), type=kind)
             reply = await run_in_threadpool(decide, asked, where)
         except EnrolmentRefusedError as error:
-            limit.failed(where, clock())
-            return _failure(str(error), error.status)
+            words, status = str(error), error.status
+        except HTTPException as error:
+            words, status = f"{error.detail}.", error.status_code
         except (MalformedError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            limit.failed(where, clock())
             words = str(error) if isinstance(error, MalformedError) else "that is no such request"
-            return _failure(words, 422)
-        return document(reply)
+            status = 422
+        else:
+            return document(reply)
+        return _failure(words, status) if limit.failed(where, clock()) else too_many
 
     app.include_router(fetch_routes(control))
     return app
@@ -104,10 +112,16 @@ def _failure(error: str, status: int, *, final: bool = True) -> Response:
 
 
 async def _body(request: Request) -> bytes:
-    """Return the body, of which no more than the cap is ever held."""
+    """Return the body, of which no more than the cap is ever held, and not waited for for long."""
     data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > MAX_ENROLMENT_BYTES:
-            raise HTTPException(413, f"a request has at most {MAX_ENROLMENT_BYTES} bytes")
+    try:
+        async with asyncio.timeout(_BODY_S):
+            async for chunk in request.stream():
+                data += chunk
+                if len(data) > MAX_ENROLMENT_BYTES:
+                    raise HTTPException(413, f"a request has at most {MAX_ENROLMENT_BYTES} bytes")
+    except TimeoutError:
+        raise HTTPException(408, f"the request took more than {_BODY_S:.0f} s") from None
+    except ClientDisconnect:
+        raise HTTPException(400, "the connection was closed") from None
     return bytes(data)

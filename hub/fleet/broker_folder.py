@@ -20,10 +20,13 @@ _MAX_READ_BYTES = 4 * 1024 * 1024
 #: Most lines tell of ordinary messages.
 _WORTH = re.compile(rb": (?:\t|Denied PUBLISH|Received SUBSCRIBE|New client connected)")
 _LINE = re.compile(r"^\S+: (.*)$")
-_DENIED = re.compile(r"Denied PUBLISH from (\S+) \(.*?, '([^']*)'")
-_CONNECTED = re.compile(r"New client connected from \S+ as (\S+) \(.*u'([^']*)'\)")
+_DENIED = re.compile(r"Denied PUBLISH from (.*) \(d\d, q\d, r\d, m\d+, '([^']*)'")
+#: A client id may hold anything, blanks and brackets too.
+_CONNECTED = re.compile(
+    r"New client connected from \S+ as (.*) \(p\d+, c\d+, k\d+(?:, u'([^']*)')?\)\.$"
+)
 _MAX_CLIENTS = 20_000
-_SUBSCRIBE = re.compile(r"Received SUBSCRIBE from (\S+)")
+_SUBSCRIBE = re.compile(r"Received SUBSCRIBE from (.*)$")
 _FILTER = re.compile(r"\t(\S+) \(QoS \d\)")
 
 
@@ -52,6 +55,9 @@ class BrokerFolder:
         self._rest = b""
         self._subscriber: str | None = None
         self._users: dict[str, str] = {}  # by client id, which anybody is free to choose
+        # Who connected before this hub began may be connected still.
+        for old in (self._log.with_suffix(".log.1"), self._log):
+            self._learn_clients(old)
 
     def publish_revocations(self, crl: bytes) -> bool:
         """Write the revocation list and let the broker read it; False if no broker runs here."""
@@ -95,6 +101,25 @@ class BrokerFolder:
         """Return the client ids with which a certificate's name has connected, as was logged."""
         return [client for client, user in self._users.items() if user == device]
 
+    def _learn_clients(self, log: Path) -> None:
+        try:
+            with log.open("rb") as file:
+                for raw in file:
+                    match = _LINE.match(raw.decode(errors="replace").rstrip("\n"))
+                    if match is not None:
+                        self._on_connected(match[1])
+        except OSError:
+            return
+
+    def _on_connected(self, text: str) -> bool:
+        connected = _CONNECTED.match(text)
+        if connected is None:
+            return False
+        if len(self._users) >= _MAX_CLIENTS:
+            self._users.clear()
+        self._users[connected[1]] = connected[2] or ""
+        return True
+
     def _look(self, line: str) -> Forbidden | None:
         match = _LINE.match(line)
         text = match[1] if match else ""
@@ -105,11 +130,9 @@ class BrokerFolder:
                 return None
             return Forbidden(device, "subscribe", wanted[1])
         self._subscriber = None
-        if connected := _CONNECTED.match(text):
-            if len(self._users) >= _MAX_CLIENTS:
-                self._users.clear()
-            self._users[connected[1]] = connected[2]
-        elif subscribe := _SUBSCRIBE.match(text):
+        if self._on_connected(text):
+            return None
+        if subscribe := _SUBSCRIBE.match(text):
             self._subscriber = self._user(subscribe[1])
         elif denied := _DENIED.match(text):
             return Forbidden(self._user(denied[1]), "publish", denied[2])

@@ -17,9 +17,12 @@ log = logging.getLogger(__name__)
 #: The broker's log is looked at so often, and the hub's own certificates.
 LOG_S = 2.0
 CERTIFICATES_S = 6 * 3600.0
+AGAIN_S = 300.0  # after a failure that may pass, such as a full disk
 #: Who was revoked is told why, and then thrown out of the broker.
 LAST_WORD_S = 5.0
 _MAX_LINE = 300
+#: What a broker says of a port scanner, or of a probe that connects and goes.
+_PROBES = ("unexpected eof", "wrong version number")
 
 
 class Door:
@@ -75,6 +78,8 @@ class Door:
         text = payload[:_MAX_LINE].decode(errors="replace").partition(": ")[2]
         if any(f"Client {client} already connected" in text for client in self._shown_out):
             return  # that was us
+        if any(words in text for words in _PROBES):
+            return
         if "certificate verify failed" in text:
             text = (
                 "the broker refused a client: its certificate is of another authority, expired or "
@@ -121,10 +126,20 @@ class Door:
             self._evict(due[1])
         if now >= self._next_certificates:
             self._next_certificates = now + CERTIFICATES_S
-            self._renew(now)
+            try:
+                self._renew(now)
+            except OSError as error:
+                self._next_certificates = now + AGAIN_S
+                self._trouble(f"the hub's own certificates can't be renewed: {error}", now)
         if self.broker is not None and self.notes is not None and now >= self._next_log:
             self._next_log = now + LOG_S
-            for one in self.broker.forbidden():
+            try:
+                found = self.broker.forbidden()
+            except OSError as error:
+                self._next_log = now + AGAIN_S
+                self._trouble(f"the broker's log can't be kept small: {error}", now)
+                return
+            for one in found:
                 words = (
                     f"tried to {one.did} {one.topic}, which is not its own; the broker forbids it"
                 )

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from hub.fleet.authority import DAY_S, SERVER_DAYS, Authority, Signed, key_pem, new_key
 from hub.fleet.enrolment import HUB_NAME
-from wire.private_file import write_private
+from wire.private_file import write_privately
 
 #: Of the hub's own client certificate.
 _CLIENT_S = SERVER_DAYS * DAY_S
@@ -66,9 +66,9 @@ def _keep(  # noqa: PLR0917  (plain values, in one place)
     if _good(path, key_path, authority, fits, now):
         return False
     key = new_key()
-    # Between the two writes they don't belong together; whoever reads then reads again.
-    write_private(key_path, key_pem(key))
-    write_private(path, sign(key.public_key()).pem.encode())
+    pem = sign(key.public_key()).pem.encode()
+    # Between the two they don't belong together; whoever reads then reads again.
+    write_privately({key_path: key_pem(key), path: pem})
     return True
 
 
@@ -81,12 +81,16 @@ def _good(
 ) -> bool:
     """Return whether a certificate is ours, fits, and has a third of its lifetime left."""
     try:
-        certificate = x509.load_pem_x509_certificate(path.read_bytes())
-        key = serialization.load_pem_private_key(key_path.read_bytes(), None)
+        stored, stored_key = path.read_bytes(), key_path.read_bytes()
+    except FileNotFoundError:
+        return False
+    try:
+        certificate = x509.load_pem_x509_certificate(stored)
+        key = serialization.load_pem_private_key(stored_key, None)
         certificate.verify_directly_issued_by(
             x509.load_pem_x509_certificate(authority.pem.encode())
         )
-    except (OSError, ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature):
         return False
     begin = certificate.not_valid_before_utc.timestamp()
     end = certificate.not_valid_after_utc.timestamp()

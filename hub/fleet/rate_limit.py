@@ -37,36 +37,42 @@ class Bucket:
 class RateLimit:
     """For an endpoint that strangers reach.
 
-    Each request costs a signature check, so all together are limited; each failure may be a guess,
-    so those of an address are, far below what a guess of 192 bits would need. Devices that wait
-    for approval behind one address don't disturb each other.
+    Each request costs a signature check, so all together are limited, and no address may take all
+    of that. Of an address that failed often no more reasons are told; good requests from there are
+    answered all the same: behind one address there may be a clinic's devices and one that guesses.
 
     Args:
         requests: of everybody, at once and a second.
-        failures: of one address, at once and a second.
+        each: of one address, likewise.
+        failures: of one address whose reasons are told, likewise.
     """
 
     def __init__(
         self,
         now: float,
         requests: tuple[float, float] = (200.0, 50.0),
+        each: tuple[float, float] = (100.0, 10.0),
         failures: tuple[float, float] = (10.0, 1 / 6),
     ) -> None:
         self._all = Bucket(*requests, now)
+        self._each = each
         self._failures = failures
-        self._by_address: OrderedDict[str, Bucket] = OrderedDict()
+        self._by_address: OrderedDict[str, tuple[Bucket, Bucket]] = OrderedDict()
 
     def allows(self, address: str, now: float) -> bool:
         """Return whether a request may be looked at."""
-        failed = self._by_address.get(address)
-        if failed is not None and failed.look(now) < 1.0:
-            return False
-        return self._all.take(now)
+        requests, _ = self._buckets(address, now)
+        return requests.take(now) and self._all.take(now)
 
-    def failed(self, address: str, now: float) -> None:
-        """Note that an address's request was refused."""
-        bucket = self._by_address.setdefault(address, Bucket(*self._failures, now))
-        bucket.take(now)
+    def failed(self, address: str, now: float) -> bool:
+        """Note that an address's request was refused; return whether it may be told why."""
+        _, failures = self._buckets(address, now)
+        return failures.take(now)
+
+    def _buckets(self, address: str, now: float) -> tuple[Bucket, Bucket]:
+        fresh = Bucket(*self._each, now), Bucket(*self._failures, now)
+        found = self._by_address.setdefault(address, fresh)
         self._by_address.move_to_end(address)
         while len(self._by_address) > _MOST:
             self._by_address.popitem(last=False)
+        return found

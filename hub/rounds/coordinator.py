@@ -105,7 +105,8 @@ class Coordinator:
         will = encode(HubState(online=False, ts=0, epoch=self.epoch))
         self.link = Link(
             broker,
-            f"hub-{fleet}-{self.epoch}",
+            # Not the epoch, which every device reads: who knows an id can throw its owner out.
+            f"hub-{fleet}-{secrets.token_hex(8)}",
             bounded(self.inbox),
             will=Will(self.topics.hub_state(), will, 1, True),
         )

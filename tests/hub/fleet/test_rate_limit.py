@@ -11,19 +11,25 @@ def test_a_bucket_gives_its_burst_and_then_what_comes_back() -> None:
     assert bucket.look(1000.0) == 2  # and no more
 
 
-def test_an_address_that_fails_waits_and_others_do_not() -> None:
+def test_an_address_that_fails_hears_no_more_reasons_for_a_while() -> None:
     limit = RateLimit(0.0, failures=(3, 0.25))
-    for _ in range(3):
-        assert limit.allows("10.0.0.1", 0.0)
-        limit.failed("10.0.0.1", 0.0)
-    assert not limit.allows("10.0.0.1", 1.0)
-    assert limit.allows("10.0.0.2", 1.0)
-    assert limit.allows("10.0.0.1", 4.0)
+    assert [limit.failed("10.0.0.1", 0.0) for _ in range(4)] == [True] * 3 + [False]
+    assert limit.failed("10.0.0.2", 1.0)
+    assert limit.failed("10.0.0.1", 4.0)
 
 
-def test_devices_that_wait_behind_one_address_are_not_held_up() -> None:
+def test_devices_behind_the_address_of_one_that_guesses_are_not_held_up() -> None:
     limit = RateLimit(0.0)
-    assert all(limit.allows("10.0.0.1", second / 10) for second in range(400))
+    for tenth in range(400):
+        assert limit.allows("10.0.0.1", tenth / 10)
+        if tenth % 2:
+            limit.failed("10.0.0.1", tenth / 10)
+
+
+def test_no_address_takes_what_all_have() -> None:
+    limit = RateLimit(0.0, requests=(5, 1), each=(3, 1))
+    assert [limit.allows("10.0.0.1", 0.0) for _ in range(4)] == [True] * 3 + [False]
+    assert limit.allows("10.0.0.2", 0.0)
 
 
 def test_all_together_are_limited() -> None:
@@ -35,5 +41,5 @@ def test_all_together_are_limited() -> None:
 def test_addresses_are_forgotten_beyond_a_number() -> None:
     limit = RateLimit(0.0)
     for n in range(10_050):
-        limit.failed(str(n), 0.0)
+        assert limit.failed(str(n), 0.0)
     assert len(limit._by_address) == 10_000
