@@ -7,6 +7,7 @@ from typing import Any
 
 import uvicorn
 
+from hub.api.patience import ImpatientProtocol
 from hub.errors import HubError
 
 _START_S = 15.0
@@ -33,7 +34,8 @@ class HttpServer:
         host: the address to listen on.
         port: the port; 0 lets the system choose, and `port` tells which.
         tls: files (PEM) of a certificate and its key; None: HTTP without TLS.
-        most: connections at a time; beyond, the answer is 503.
+        most: connections at a time; beyond, the answer is 503. With it, those that ask nothing in
+            time are dropped, and each address has a bound of its own.
         key: of the hub's file, which an error names.
     """
 
@@ -62,6 +64,7 @@ class HttpServer:
             server_header=False,
             timeout_graceful_shutdown=_LAST_REQUESTS_S,
             limit_concurrency=most,
+            http="auto" if most is None else ImpatientProtocol,
             ssl_certfile=tls[0] if tls else None,
             ssl_keyfile=tls[1] if tls else None,
         )

@@ -1,5 +1,6 @@
 """Signs of life, and the end of an agent that is stuck."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -64,3 +65,31 @@ def test_one_that_turns_goes_on(tmp_path: Path) -> None:
         "one.end()\n"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+
+
+def test_a_process_that_was_frozen_gets_its_turn_first(tmp_path: Path) -> None:
+    code = (
+        "import sys, time, pathlib\n"
+        "from edge_agent.heartbeat import Heartbeat, Sign\n"
+        "one = Heartbeat(pathlib.Path(sys.argv[1]), stuck_s=1.0)\n"
+        "sign = Sign(pid=1, device='d', session='s', ts=0.0, welcomed=True, state='ready')\n"
+        "one.begin()\n"
+        "print('here', flush=True)\n"
+        "for _ in range(40):\n"
+        "    one.beat(time.monotonic(), sign)\n"
+        "    time.sleep(0.1)\n"
+        "one.end()\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            for _ in range(2):
+                process.send_signal(signal.SIGSTOP)
+                time.sleep(1.5)  # longer than it may be stuck
+                process.send_signal(signal.SIGCONT)
+                time.sleep(0.3)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()

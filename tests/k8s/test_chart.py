@@ -108,7 +108,18 @@ def test_the_broker_sees_its_own_files_and_not_the_authoritys_key() -> None:
     assert broker["volumeMounts"] == [
         {"name": "state", "mountPath": "/state/broker", "subPath": "broker"}
     ]
-    assert pod["shareProcessNamespace"] is True
+    assert "shareProcessNamespace" not in pod  # or it would, through /proc
+
+
+def test_who_is_routed_to_the_api_reaches_it() -> None:
+    def api_from(case: str) -> list[Any]:
+        policy = one(rendered(values(case)), "NetworkPolicy")
+        found: list[Any] = policy["spec"]["ingress"][0]["from"]
+        return found
+
+    assert api_from("bundled") == [{"podSelector": {}}]
+    assert {"namespaceSelector": {}} in api_from("monitoring")
+    assert {"namespaceSelector": {}} not in api_from("full")  # which names Prometheus' namespace
 
 
 def test_probes_of_the_hub_do_not_ask_for_the_broker() -> None:

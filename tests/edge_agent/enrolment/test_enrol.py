@@ -21,6 +21,7 @@ from hub.fleet.own_certificates import keep_server
 from hub.store.database import Store
 from tests.hub.api.served import MemoryHub
 from wire.enrolment import EnrolReply, EnrolRequest, RenewRequest
+from wire.errors import MalformedError
 
 
 class Hub:
@@ -199,3 +200,13 @@ def test_what_is_missing_is_said(hub: Hub, tmp_path: Path) -> None:
     for url in ("http://hub.lan", "hub.lan", "https://", "https://h:x"):
         with pytest.raises(UsageError, match="allowed is https://host:port"):
             check_url(url)
+
+
+def test_a_device_that_can_not_enrol_again_keeps_its_identity(hub: Hub, tmp_path: Path) -> None:
+    enrol(tmp_path, wishes(hub, token=hub.token()), nothing, nothing)
+    for token, words in ((None, "the token is missing"), ("lk1.broken", "token")):
+        with pytest.raises((UsageError, MalformedError), match=words):
+            enrol(tmp_path, wishes(hub, token=token, again=True), nothing, nothing)
+        known = load_identity(tmp_path)
+        assert known is not None
+        assert known.device == "ward"

@@ -80,3 +80,26 @@ def test_a_process_that_is_no_mosquitto_gets_no_signal(folder: BrokerFolder) -> 
     assert not folder.publish_revocations(b"list")
     assert (folder.folder / "crl.pem").read_bytes() == b"list"
     assert oct((folder.folder / "crl.pem").stat().st_mode & 0o777) == "0o644"
+
+
+@pytest.mark.parametrize("client", ["a b", "hub-clinics-ab12 (p2", "x (d0, q0", "a (p5, c1, k60"])
+def test_a_client_id_of_any_kind_is_known_by_its_certificate(
+    folder: BrokerFolder, client: str
+) -> None:
+    write(folder, CONNECTED.format(client, "mallory") + DENIED.format(client, "a"))
+    write(folder, subscribing(client, "#"))
+    assert folder.forbidden() == [
+        Forbidden("mallory", "publish", "a"),
+        Forbidden("mallory", "subscribe", "#"),
+    ]
+    assert folder.clients_of("mallory") == [client]
+
+
+def test_who_connected_before_the_hub_began_is_known(tmp_path: Path) -> None:
+    (tmp_path / "mosquitto.log.1").write_text(CONNECTED.format("old", "mallory"))
+    (tmp_path / "mosquitto.log").write_text(
+        CONNECTED.format("later", "mallory") + DENIED.format("later", "a")
+    )
+    found = BrokerFolder(tmp_path, TOPICS)
+    assert found.clients_of("mallory") == ["old", "later"]
+    assert found.forbidden() == []  # which is history

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hub.fleet.broker_folder import BrokerFolder
-from hub.fleet.door import CERTIFICATES_S, LAST_WORD_S, LOG_S, Door
+from hub.fleet.door import AGAIN_S, CERTIFICATES_S, LAST_WORD_S, LOG_S, Door
 from hub.fleet.enrolment import Enrolment
 from tests.hub.fleet.conftest import NOW
 from tests.hub.fleet.test_broker_folder import CONNECTED, DENIED
@@ -90,3 +90,26 @@ def test_a_list_that_no_broker_reads_is_told(opened: Opened, tmp_path: Path) -> 
     assert (tmp_path / "crl.pem").exists()
     [note] = opened.desk.store.door()
     assert "no mosquitto runs there to read it" in note.detail
+
+
+def test_a_probe_that_connects_and_goes_is_no_news(opened: Opened) -> None:
+    for words in (b"unexpected eof while reading", b"wrong version number"):
+        opened.door.on_broker_log(b"17: OpenSSL Error[0]: error:0A000126:SSL::" + words, NOW)
+    assert opened.notes() == []
+
+
+def test_files_that_can_not_be_written_are_noted_and_tried_again(
+    desk: Enrolment, tmp_path: Path
+) -> None:
+    tried: list[float] = []
+
+    def fail(now: float) -> None:
+        tried.append(now)
+        raise OSError(28, "No space left on device")
+
+    door = Door(desk.gate, desk.notes, desk, None, renew=fail)
+    door.tick(NOW)
+    door.tick(NOW + 1)
+    door.tick(NOW + AGAIN_S)
+    assert tried == [NOW, NOW + AGAIN_S]
+    assert "No space left" in next(iter(desk.store.door())).detail
