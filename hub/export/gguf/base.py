@@ -3,9 +3,10 @@
 Each matrix is stored in the type asked for and each vector in float32, as convert_hf_to_gguf.py
 does (https://github.com/ggml-org/llama.cpp). A matrix whose rows are no multiple of 32 stays in
 float16. In a Q4_0 file the head, which costs most when it is coarse, has 8 bits: llama-quantize
-spares it, too, with a type that only llama.cpp can make.
+spares it, too, with a type that only llama.cpp can make (`by_llama_cpp`).
 """
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 from gguf import GGMLQuantizationType, LlamaFileType
 
 from hub.export.base_type import BaseType
+from hub.export.gguf.by_llama_cpp import quantise
 from hub.export.gguf.keys import architecture_of, keys_of
 from hub.export.gguf.rope import rope_of
 from hub.export.gguf.tokenizer import tokenizer_keys
@@ -52,6 +54,12 @@ def write_base(folder: Path, path: Path, stored: BaseType, digest: str) -> str |
         WireError: there is no model.
         OSError: a file can't be read or written.
     """
+    if stored not in _TYPES:
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as beside:
+            whole = Path(beside) / "f16.gguf"
+            problem = write_base(folder, whole, BaseType.F16, digest)
+            quantise(whole, path, stored)
+            return problem
     config = config_of(folder)
     architecture, family = architecture_of(config), str(config["model_type"])
     shapes = parameter_shapes(config)
