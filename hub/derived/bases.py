@@ -78,6 +78,20 @@ class DerivedBases:
         threading.Thread(target=self._make, args=(base, kind), daemon=True).start()
         return self._progress(base, kind)
 
+    def kinds_of(self, digest: str) -> list[str]:
+        """Return the kinds that are made of a base: all, less those that turned out not to be.
+
+        Args:
+            digest: of the base.
+        """
+        with self._lock:
+            failed = {
+                kind
+                for (base, kind), (made, _) in self._failed.items()
+                if base == digest and made.reason
+            }
+        return [kind for kind in self.kinds if kind not in failed]
+
     def manifest(self, digest: str) -> bytes | None:
         """Return a derived base's manifest by its digest; None: there is none."""
         known = self._known.get(digest)
