@@ -156,6 +156,7 @@ class LiveHub:
             if job.state.rules is None:
                 job.begin()  # the hub was killed between the two writes of a submission
             self._coordinator.add(job)
+        self._derived.keep({run.base.digest for run in self._coordinator.jobs.values()})
 
     def cancel_job(self, job: str) -> JobSummary:
         """Stop a job; what it published stays."""

@@ -14,7 +14,7 @@ from hub.control import LiveHub
 from hub.derived.bases import DerivedBases
 from hub.errors import ConflictError
 from hub.hash_cache import HashCache
-from hub.models import load_model
+from hub.models import ModelFile, ModelManifest, load_model
 from hub.rounds.coordinator import Coordinator
 from hub.rounds.desk import Call
 from hub.store.database import Store
@@ -62,3 +62,17 @@ def test_a_kind_that_can_not_be_made_of_a_base_is_announced_no_more(
     assert jobs["two"].base.ref.derived == ["gguf-q8_0", "gguf-q4_0"]
     assert hub._loaded(str(folder)).derived == ["gguf-q4_0"]  # as a new job would have it
     assert DerivedBases(tmp_path / "derived", derived.kinds).kinds_of(base.digest) == derived.kinds
+
+
+def test_a_hub_that_starts_without_a_job_of_a_base_keeps_nothing_of_it(tmp_path: Path) -> None:
+    place = tmp_path / "derived" / f"{'0' * 64}-gguf-q8_0"
+    place.mkdir(parents=True)
+    (place / "model.gguf").write_bytes(b"GGUF")
+    file = ModelFile(path="model.gguf", sha256="1" * 64, size_bytes=4)
+    place.with_name(place.name + ".manifest").write_bytes(ModelManifest(files=[file]).encode())
+    store = Store(f"sqlite:///{tmp_path}/hub.db")
+    derived = DerivedBases(tmp_path / "derived", ["gguf-q8_0"])
+    assert derived.path_of("1" * 64) == place / "model.gguf"
+    LiveHub(coordinator(tmp_path, store, most=1), store, HashCache(), derived).restore()
+    assert list((tmp_path / "derived").iterdir()) == []
+    assert derived.path_of("1" * 64) is None
