@@ -11,8 +11,6 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge_agent.fetch import FetchError
-from edge_agent.fetch_derived import NotMadeError
 from edge_agent.protocol import (
     Event,
     Failed,
@@ -28,7 +26,6 @@ from edge_agent.protocol import (
     Work,
 )
 from edge_agent.training.reproject import difference, reproject
-from edge_agent.worker import _failure
 from wire.codecs import by_name
 from wire.messages import LocalWork
 from wire.tensors import PackedFile
@@ -415,8 +412,3 @@ def test_an_allocation_that_fails_is_told_as_memory():
     failed = msgspec.json.decode(process.stdout.readline(), type=Event)
     process.communicate(timeout=TIMEOUT_S)
     assert (failed.kind, failed.task) == ("memory", "")
-
-
-def test_what_the_hub_does_not_make_is_told_apart_from_a_bad_network():
-    kinds = [_failure("", error("no")).kind for error in (NotMadeError, FetchError)]
-    assert kinds == ["derived", "network"]
