@@ -251,6 +251,8 @@ class Supervisor:
         if not state.online or (known is not None and known == state):
             return
         self.quiet.note("the hub", f"the hub is there ({state.epoch})")
+        if known is not None and known.epoch != state.epoch and self.jobs.forget_not_made():
+            self.replan()  # another hub may make what the one before could not
         if known is not None:  # else `Connected` has just greeted
             self.greeting.greet()
 
@@ -333,7 +335,7 @@ class Supervisor:
 
     def _may_pull(self, data_bytes: int, now: float) -> bool:
         """Return whether a chunk may be asked for now; if so, it is paid for."""
-        if not self.welcomed or self.worker.fetching:
+        if not self.welcomed or self.worker.fetching is not None:
             return False
         topic = self.topics.repair_chunk(self.settings.device)
         return self.metering.take_down(chunk_packet_bytes(topic, data_bytes), now)

@@ -1,7 +1,7 @@
 """What ran out of memory on this device: remembered, also over a restart, until there is more.
 
 A prediction that proved too low for one rung says nothing good of its smaller sizes, so they come
-only when no other rung of the role is left.
+only when no other rung of the role is left. Of rungs that train, only others that train are left.
 """
 
 import logging
@@ -21,11 +21,11 @@ _KEPT = 64
 class _Kept(msgspec.Struct):
     limit_bytes: int
     version: str  # another one may predict otherwise, and take less
-    least_bytes: dict[str, dict[str, int]]  # by job and rung
+    least_bytes: dict[str, dict[str, int]]  # by job, and `_name` of a rung
 
 
 class Failures:
-    """By job and rung, the least prediction that proved to be too low.
+    """By job, and rung and kind of file, the least prediction that proved to be too low.
 
     Args:
         file: where it is kept. One that can't be read counts as empty.
@@ -52,17 +52,17 @@ class Failures:
         return min([self._limit_bytes, *least])
 
     def judge(self, job: str, lines: list[RungPlan]) -> list[RungPlan]:
-        """Return a ladder in which rungs that failed don't fit, where another one of the role does.
+        """Return a ladder in which rungs that failed don't fit, where another one of that use does.
 
         Args:
             job: whose ladder it is.
             lines: judged by `limit_of`.
         """
         failed = self._least_bytes.get(job, {})
-        served = {line.role for line in lines if line.fits and line.rung not in failed}
+        served = {_use(line) for line in lines if line.fits and _name(line) not in failed}
         return [
             msgspec.structs.replace(line, fits=False)
-            if line.rung in failed and line.role in served
+            if _name(line) in failed and _use(line) in served
             else line
             for line in lines
         ]
@@ -71,7 +71,8 @@ class Failures:
         """Remember that a line ran out of memory, though it was predicted to fit."""
         rungs = self._least_bytes.pop(job, {})
         predicted_bytes = failed.predicted_peak_bytes
-        rungs[failed.rung] = min(predicted_bytes, rungs.get(failed.rung, predicted_bytes))
+        name = _name(failed)
+        rungs[name] = min(predicted_bytes, rungs.get(name, predicted_bytes))
         self._least_bytes[job] = rungs
         for oldest in list(self._least_bytes)[:-_KEPT]:
             del self._least_bytes[oldest]
@@ -82,3 +83,13 @@ class Failures:
             part.replace(self._file)
         except OSError as error:
             log.warning("%s can't be written: %s", self._file, error.strerror or error)
+
+
+def _name(line: RungPlan) -> str:
+    """Return a rung's name; what an engine holds depends on the kind of file, too."""
+    return f"{line.rung} {line.derived}".strip()
+
+
+def _use(line: RungPlan) -> tuple[str, bool]:
+    """Return the role, and whether it trains: role ``infer`` does on rung ``forward-only``."""
+    return line.role, line.rung != "infer"

@@ -4,7 +4,9 @@ The digest names a small JSON document, ``{"files": [{"path", "sha256", "size_by
 which in turn names every file; so a hub, or someone on the way, can't slip in another model.
 """
 
+import fcntl
 import hashlib
+import logging
 import os
 import random
 import shutil
@@ -12,7 +14,8 @@ import ssl
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path, PurePosixPath
 from typing import Annotated
@@ -23,6 +26,8 @@ from edge_agent.enrolment.identity import CA_VARIABLE
 from edge_agent.errors import AgentError
 from edge_agent.throttle import Throttle
 
+log = logging.getLogger(__name__)
+
 #: What a model folder may hold. Formats that can run code when read are not among them.
 SUFFIXES = (".json", ".safetensors", ".txt", ".model", ".jinja", ".gguf", ".onnx", ".data")
 #: Stands in a folder whose files are all there and verified; holds the manifest.
@@ -32,6 +37,7 @@ _MAX_MANIFEST_BYTES = 1024 * 1024
 _TIMEOUT_S = 30.0
 _ATTEMPTS = 5  # in a row without a byte
 _FIRST_WAIT_S = 0.2
+_LOCK_WAIT_S = 0.2
 
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
@@ -61,11 +67,14 @@ def fetch(
 ) -> int:
     """Fetch a base model into a folder; files that are there already stay.
 
+    One process at a time does: a server may want what the agent's worker fetches already.
+
     Args:
         http: the hub's address, like ``http://host:8080``.
         digest: sha256 of the model's manifest.
         folder: where the files go; `COMPLETE` appears in it last.
-        progress: told how many of all bytes are there, a few times a file.
+        progress: told how many of all bytes are there, a few times a file, and while another
+            process fetches; what it raises ends the fetch.
         throttle: lets the bytes of the files pass.
         check: told the folder once all files are there; what it raises ends the fetch.
 
@@ -84,6 +93,26 @@ def fetch(
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     total = sum(file.size_bytes for file in files)
+    with _alone(target, lambda: progress(0, total)) as waited:
+        if waited and _holds(target, payload):
+            progress(total, total)
+            return len(payload)
+        downloaded = _fill(target, files, http, progress, throttle)
+        if check is not None:
+            check(target)
+        (target / COMPLETE).write_bytes(payload)
+    return downloaded + len(payload)
+
+
+def _fill(
+    target: Path,
+    files: list[_File],
+    http: str,
+    progress: Callable[[int, int], None],
+    throttle: Throttle,
+) -> int:
+    """Download the files that aren't there; return the bytes downloaded."""
+    total = sum(file.size_bytes for file in files)
     _check_disk(target, files)
     done = downloaded = 0
     for file in files:
@@ -99,10 +128,46 @@ def fetch(
         done += file.size_bytes
         progress(done, total)
     shutil.rmtree(target / _Download.FOLDER, ignore_errors=True)
-    if check is not None:
-        check(target)
-    (target / COMPLETE).write_bytes(payload)
-    return downloaded + len(payload)
+    return downloaded
+
+
+@contextmanager
+def _alone(target: Path, waiting: Callable[[], None]) -> Iterator[bool]:
+    """Keep other processes from fetching into a folder; yield whether one was waited for.
+
+    The folder itself is locked, so that nothing is left in it.
+
+    Args:
+        target: the folder.
+        waiting: called again and again while another process has it.
+    """
+    waited, folder = False, os.open(target, os.O_RDONLY)
+    try:
+        while not _locked(folder):
+            waited = True
+            waiting()
+            threading.Event().wait(_LOCK_WAIT_S)
+        yield waited
+    finally:
+        os.close(folder)  # with the lock
+
+
+def _locked(folder: int) -> bool:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:  # a file system without such locks, as some over a network
+        log.debug("the folder can't be locked: %s", error)
+    return True
+
+
+def _holds(target: Path, payload: bytes) -> bool:
+    """Return whether a folder was filled with what a manifest names."""
+    try:
+        return (target / COMPLETE).read_bytes() == payload
+    except FileNotFoundError:
+        return False
 
 
 def changed_files(folder: Path) -> list[str] | None:

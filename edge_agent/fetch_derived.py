@@ -32,6 +32,10 @@ _MAX_ANSWER_BYTES = 64 * 1024
 Progress = Callable[[int, int], None]
 
 
+class NotMadeError(FetchError):
+    """The hub makes no such file of this base, whenever it is asked."""
+
+
 class _Answer(msgspec.Struct, frozen=True):
     """What the hub says of a derived base."""
 
@@ -63,7 +67,8 @@ def fetch_derived(
         wait: for so many seconds; a test's doesn't.
 
     Raises:
-        FetchError: the hub can't make it, can't be reached, or made it of something else.
+        NotMadeError: the hub can't make it of this base, or makes no such files.
+        FetchError: the hub can't be reached, fails, or made it of something else.
         DayUsedUpError: the throttle lets no more pass today.
     """
     if not http.startswith(("http://", "https://")):
@@ -123,7 +128,7 @@ def _await(url: str, kind: str, progress: Progress, wait: Callable[[float], obje
             said = _said(error)
             error.close()
             if error.code in (404, 409):
-                raise FetchError(f"the hub has no {kind} of this base: {said}") from None
+                raise NotMadeError(f"the hub has no {kind} of this base: {said}") from None
             failures += 1
             reason = f"HTTP status {error.code}: {said}"
         except (OSError, HTTPException) as error:

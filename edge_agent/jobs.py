@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 #: As many plans as `DeviceInfo` takes.
 MAX_JOBS = 64
+#: As many characters of a reason as `RungPlan` takes.
+MAX_REASON = 1000
 _OVER = ("done", "failed", "cancelled")
 
 
@@ -37,6 +39,7 @@ class KnownJobs:
         self._folder = folder
         self._announced: dict[str, RoundAnnounce] = {}
         self._lines: dict[str, list[RungPlan]] = {}  # by job: the whole ladder
+        self._not_made: dict[str, dict[str, str]] = {}  # by base and kind of file: why
         self.plans: dict[str, RungPlan] = {}
         self._finished: RoundAnnounce | None = None
 
@@ -90,9 +93,12 @@ class KnownJobs:
             limit = self._failures.limit_of(job)
             try:
                 base = known.base
-                lines = ladder(base.shape, known.knobs, limit, calibration, derived=base.derived)
+                why = self._not_made.get(base.digest, {})
+                kinds = [kind for kind in base.derived if kind not in why]
+                lines = ladder(base.shape, known.knobs, limit, calibration, derived=kinds)
                 lines = self._failures.judge(job, lines)
-                plan = msgspec.convert(msgspec.to_builtins(choose(lines)), RungPlan)
+                plan = _explained(choose(lines), list(why.values()))
+                plan = msgspec.convert(msgspec.to_builtins(plan), RungPlan)
             except (ArithmeticError, ValueError) as error:
                 # One job's impossible numbers are not another's trouble.
                 log.warning("job %s can't be planned, and is left out: %s", job, error)
@@ -109,6 +115,22 @@ class KnownJobs:
     def lower(self, job: str, failed: RungPlan) -> None:
         """A line of the job's ladder ran out of memory: `plan` stays below it from now on."""
         self._failures.add(job, failed)
+
+    def leave_out(self, base: str, kind: str, reason: str) -> None:
+        """The hub doesn't make a kind of file of a base: `plan` does without it from now on.
+
+        Args:
+            base: its digest.
+            kind: of `wire.derived.DERIVED`.
+            reason: the hub's.
+        """
+        self._not_made.setdefault(base, {})[kind] = reason
+
+    def forget_not_made(self) -> bool:
+        """Plan with all kinds of files again; True if any was left out."""
+        found = bool(self._not_made)
+        self._not_made.clear()
+        return found
 
     def lines_of(self, job: str) -> list[RungPlan]:
         """Return the job's ladder as it was planned last, the highest line first."""
@@ -142,3 +164,10 @@ class KnownJobs:
             and plan.role != "none"
         ]
         return found if done is None else [done, *found]
+
+
+def _explained(plan: RungPlan, not_made: list[str]) -> RungPlan:
+    """Return a plan; of role ``none`` with why there are fewer files of the base to choose from."""
+    if plan.role != "none" or not not_made:
+        return plan
+    return msgspec.structs.replace(plan, reason="; ".join([plan.reason, *not_made])[:MAX_REASON])

@@ -1,7 +1,9 @@
-"""What keeps the running task from its end for a while: too little memory, or a device that rests.
+"""What keeps the running task from its end for a while: too little memory, a file of the base that
+the hub can't make, or a device that rests.
 
-Neither ends it. What ran out of memory is taken again one line of the ladder down, and what was
-paused goes on where it stood, both with the same task id, for as long as the hub waits for it.
+None ends it. What ran out of memory is taken again one line of the ladder down, what can have no
+file on a line with another one, and what was paused goes on where it stood, all with the same task
+id, for as long as the hub waits for it.
 """
 
 import logging
@@ -9,10 +11,11 @@ import queue
 import time
 from typing import TYPE_CHECKING
 
-from edge_agent.lines import lower_line
+from edge_agent.lines import line_of, lower_line
 from edge_agent.peaks import peak_of
-from edge_agent.protocol import Failed, Finished, Paused
+from edge_agent.protocol import Failed, Fetch, Finished, Paused
 from edge_agent.task_run import TaskRun
+from edge_agent.tasks import allows
 from edge_agent.worker_process import WorkerDied, WorkerEvent
 from wire.messages import RungPlan
 
@@ -53,6 +56,29 @@ class Setbacks:
             self._try_again(task, reason)
         else:
             self._step_down(task, reason)
+
+    def not_made(self, fetch: Fetch, reason: str) -> None:
+        """The hub doesn't make a kind of file of a base: it is planned without, here, from now on.
+
+        Args:
+            fetch: what was asked for.
+            reason: the hub's.
+        """
+        agent, task = self._agent, self._agent.tasks.current
+        agent.jobs.leave_out(fetch.digest, fetch.derived, reason)
+        agent.replan()
+        if task is None or task.working or task.finished is not None:
+            return
+        if (task.offer.base, task.line.derived) == (fetch.digest, fetch.derived):
+            plan = agent.jobs.plan_of(task.offer.job)
+            line = None
+            if plan is not None and allows(plan, task.offer):
+                line = line_of(task.offer, agent.jobs.lines_of(task.offer.job), plan)
+            if line is None:
+                agent.tasks.fail(reason)
+                return
+            task.line = line
+        agent.tasks.advance()
 
     def ask_to_rest(self) -> None:
         """Let the worker save the running task's state and let go of it, once a step ends."""

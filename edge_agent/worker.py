@@ -23,7 +23,7 @@ from edge_agent.calibration import Measured
 from edge_agent.companions import go_along, has_companions, join, share
 from edge_agent.errors import AdapterError, AgentError, DataError, DifferenceError, ModelError
 from edge_agent.fetch import FetchError, fetch
-from edge_agent.fetch_derived import fetch_derived
+from edge_agent.fetch_derived import NotMadeError, fetch_derived
 from edge_agent.protocol import (
     Calibrate,
     Calibrated,
@@ -56,6 +56,7 @@ _KINDS: dict[type[AgentError], str] = {
     DifferenceError: "difference",  # before the class that it is one of
     AdapterError: "adapter",
     DataError: "data",
+    NotMadeError: "derived",  # likewise
     FetchError: "network",
     DayUsedUpError: "network",
     ModelError: "model",

@@ -51,6 +51,11 @@ class WorkerEvents:
             case Failed(kind="difference"):
                 agent.worker.on_idle()
                 agent.tasks.on_wrong_difference(event.message)
+            case Failed(kind="derived") if (fetch := agent.worker.fetching) is not None:
+                agent.worker.on_idle()
+                log.warning("%s", event.message)
+                agent.teller.event(event.kind, event.message)
+                agent.setbacks.not_made(fetch, event.message)
             case Failed():
                 agent.worker.on_idle()
                 log.warning("the worker failed (%s): %s", event.kind, event.message)

@@ -57,7 +57,7 @@ class WorkerHost:
         self._next_sample = 0.0
         self._idle_since: float | None = None
         self._calibrating: Calibrate | None = None
-        self._fetching: str | None = None
+        self._fetching: Fetch | None = None
         self._killed_for_memory = False
         self._kills = 0  # that the kernel had counted when the present process began
         self.fetched_bytes = 0
@@ -118,14 +118,14 @@ class WorkerHost:
 
     def fetch(self, command: Fetch) -> None:
         """Let the worker fetch a base, unless it already does."""
-        if self._fetching != command.folder:
-            self._fetching = command.folder
+        if self._fetching is None or self._fetching.folder != command.folder:
+            self._fetching = command
             self._send(command)
 
     @property
-    def fetching(self) -> bool:
-        """Whether a base is on its way."""
-        return self._fetching is not None
+    def fetching(self) -> Fetch | None:
+        """Which base is on its way, None if none is."""
+        return self._fetching
 
     def work(self, command: Work, line: RungPlan) -> None:
         """Let the worker do a task.

@@ -103,7 +103,7 @@ class LiveHub:
 
     def _loaded(self, base: str) -> BaseModel:
         found = load_model(base, self._hashes)
-        return msgspec.structs.replace(found, derived=self._derived.kinds)
+        return msgspec.structs.replace(found, derived=self._derived.kinds_of(found.digest))
 
     def _base_of(self, file: JobFile, seed: int) -> str:
         """Return where a job's base is; one from scratch is made first."""
@@ -156,6 +156,7 @@ class LiveHub:
             if job.state.rules is None:
                 job.begin()  # the hub was killed between the two writes of a submission
             self._coordinator.add(job)
+        self._derived.keep({run.base.digest for run in self._coordinator.jobs.values()})
 
     def cancel_job(self, job: str) -> JobSummary:
         """Stop a job; what it published stays."""
@@ -243,8 +244,20 @@ class LiveHub:
         """Return what is made of a job's base for devices without torch, or how far that is."""
         for job in list(self._coordinator.jobs.values()):
             if job.base.digest == digest:
-                return self._derived.find(job.base, kind)
+                try:
+                    return self._derived.find(job.base, kind)
+                except ConflictError:
+                    if kind in job.base.derived:
+                        self._coordinator.call(lambda: self._announce_less(digest))
+                    raise
         raise NotFoundError(f"no job uses a base model {digest[:12]!r}.")
+
+    def _announce_less(self, digest: str) -> None:
+        """Speak no more of kinds of files that can't be made of a base."""
+        kinds = self._derived.kinds_of(digest)
+        for run in self._coordinator.jobs.values():
+            if run.base.digest == digest:
+                run.base = msgspec.structs.replace(run.base, derived=kinds)
 
     def blob_path(self, sha256: str) -> Path:
         """Return a file of a base model, or of what was made of it.

@@ -111,7 +111,8 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True, tag="finished"):
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
     """The task could not be done; the worker lives on.
 
-    ``kind`` is one of memory, data, model, difference, adapter, network, other.
+    ``kind`` is one of memory, data, model, difference, adapter, network, derived,
+    other.
     """
 
     task: str

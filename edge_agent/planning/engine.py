@@ -23,6 +23,8 @@ _KEY_BYTES = {"llama.cpp": 2, "onnxruntime": 8}
 _CONTEXT_BYTES = 10_000_000
 #: Of what a piece of tokens makes in a block, so many copies are there at a time [measured].
 _COPIES = 2
+#: What an engine can have a part in.
+_METHODS = ("lora", "prompt", "lora+prompt")
 #: The rung on which cores are trained without backprop.
 FORWARD_ONLY = "forward-only"
 #: An adapter is there as it was read, and as the engine has it. While cores move, the engine is
@@ -35,16 +37,19 @@ def engine_lines(
 ) -> Iterator[tuple[str, Sizes, str]]:
     """Yield rung, sizes and kind of file of each line, the highest first.
 
+    A device trains on a smaller file rather than evaluate on a preferred one (ADR 9).
+
     Args:
         shape: the base.
         knobs: of the job.
         runtime: the engine, as `wire.derived` names it.
         kinds: files that the hub makes of the base, the preferred one first.
     """
-    forward = knobs.forward and "lora" in knobs.method
-    for kind in readable(shape, runtime, kinds):
-        if forward:
+    found = readable(shape, runtime, kinds)
+    if knobs.forward and "lora" in knobs.method:
+        for kind in found:
             yield FORWARD_ONLY, Sizes(knobs.forward, knobs.forward_batch or 1, knobs.seq_len), kind
+    for kind in found:
         yield "infer", Sizes(0, 1, knobs.seq_len), kind
 
 
@@ -59,6 +64,8 @@ def why_none(shape: ModelShape, knobs: JobKnobs, runtime: str, kinds: Sequence[s
     """Return why an engine can't have a part in a job; empty if it can."""
     if knobs.method in ("full", "pretrain"):
         return f"method {knobs.method} moves all weights, which {runtime} can't have moved"
+    if knobs.method not in _METHODS:
+        return "the job's method is unknown to this version. Update the agent."
     if knobs.prefix and knobs.prompt_tokens:
         return f"the prompt is a prefix in every layer, which {runtime} has no place for"
     if not readable(shape, runtime, kinds):

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import msgspec
@@ -77,6 +77,34 @@ class DerivedBases:
             self._making.add(key)
         threading.Thread(target=self._make, args=(base, kind), daemon=True).start()
         return self._progress(base, kind)
+
+    def kinds_of(self, digest: str) -> list[str]:
+        """Return the kinds that are made of a base: all, less those that turned out not to be.
+
+        Args:
+            digest: of the base.
+        """
+        with self._lock:
+            failed = {
+                kind
+                for (base, kind), (made, _) in self._failed.items()
+                if base == digest and made.reason
+            }
+        return [kind for kind in self.kinds if kind not in failed]
+
+    def keep(self, digests: Collection[str]) -> None:
+        """Remove what was made of other bases; called while nothing is made.
+
+        Args:
+            digests: of bases that jobs have.
+        """
+        for made, (folder, _) in list(self._known.items()):
+            base = folder.name.partition("-")[0]
+            if base not in digests:
+                log.info("%s is removed: no job has the base %s", folder.name, base[:12])
+                del self._known[made]
+                self._record(folder).unlink(missing_ok=True)  # first: see `_tidy`
+                shutil.rmtree(folder, ignore_errors=True)
 
     def manifest(self, digest: str) -> bytes | None:
         """Return a derived base's manifest by its digest; None: there is none."""

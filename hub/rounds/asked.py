@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 #: The rungs on which a device trains cores, whatever the others do.
 CORE_RUNGS = ("core", FORWARD_ONLY)
 
+#: A step's pass forward and back takes as long as so many passes forward (arXiv:2001.08361, 2.1).
+_PASSES = 3
+
 #: Whoever has memory for inference alone trains cores without backprop, if anything.
 _KINDS: dict[str, Kind] = {"lora": "lora", "full": "full", "infer": "lora"}
 
@@ -77,6 +80,18 @@ def local_seed(seed: int, round_: int) -> int:
 def forward_reach(local: LocalPart) -> float:
     """Return the greatest root mean square of a core's move without backprop: as far as with it."""
     return reach(local.lr, local.steps)
+
+
+def forward_in_steps(local: LocalPart) -> int:
+    """Return how many steps with backprop take as long as a round's directions; 0: nobody looks.
+
+    A direction costs two losses; new sequences, and the first ones in the end, one each.
+    """
+    part = local.forward
+    if part is None:
+        return 0
+    losses = 2 * part.steps + -(-part.steps // part.fresh) + 1
+    return -(-losses * part.batch // (_PASSES * local.batch))
 
 
 def forward_of(local: LocalPart) -> ForwardOnly | None:

@@ -8,6 +8,7 @@ import msgspec
 
 from hub.fleet.sessions import RESTS
 from hub.rounds import actions, events
+from hub.rounds.asked import forward_in_steps
 from hub.rounds.losses import adapter_losses
 from hub.rounds.timing import base_known, first_plans, timings
 from hub.scheduling.contract import FORWARD_ONLY, DeviceView, JobView
@@ -184,6 +185,7 @@ class Opening:
             prompt_parameters=self._run.prompt_parameters,
             full_parameters=self._run.base.shape.parameters,
             forward_steps=file.local.forward.steps if file.local.forward else 0,
+            forward_in_steps=forward_in_steps(file.local),
         )
 
 

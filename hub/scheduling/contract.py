@@ -56,6 +56,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     prompt_parameters: int = 0  # virtual tokens times hidden size
     full_parameters: int = 0  # all weights of the base
     forward_steps: int = 0  # of a device that trains without backprop
+    forward_in_steps: int = 0  # as many steps with backprop take as long
 
 
 class DeviceView(msgspec.Struct, frozen=True, kw_only=True):

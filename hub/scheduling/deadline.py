@@ -28,7 +28,8 @@ def auto_deadline_s(
 
     Args:
         predicted_s: the time that each timed member needs for all steps, load and link included.
-        steps: the job's local steps.
+        steps: the job's local steps; with a member that trains without backprop, at least as many
+            as take as long as its work.
         untimed: members that were never timed.
         fixed: steps are given (a seeded job): the slowest member gets 1.5 times its own need,
             but at most four times what the median would give.

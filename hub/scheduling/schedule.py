@@ -17,6 +17,7 @@ from hub.scheduling.assignment import (
 )
 from hub.scheduling.candidates import Candidate, find_candidates
 from hub.scheduling.contract import (
+    FORWARD_ONLY,
     DeviceTiming,
     DeviceView,
     JobView,
@@ -163,9 +164,9 @@ def _deadline_s(
         for one in cohort
     ]
     timed = [time_s for time_s in times if time_s is not None]
-    return auto_deadline_s(
-        timed, steps=job.steps, untimed=len(times) - len(timed), fixed=bool(fixed)
-    )
+    looks = any(one.plan.rung == FORWARD_ONLY for one in cohort)
+    steps = max(job.steps, job.forward_in_steps) if looks else job.steps
+    return auto_deadline_s(timed, steps=steps, untimed=len(times) - len(timed), fixed=bool(fixed))
 
 
 def _evaluators(

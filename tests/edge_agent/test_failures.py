@@ -11,7 +11,9 @@ from wire.messages import RungPlan
 LIMIT = 1_000
 
 
-def line(rung: str, peak: int, *, fits: bool = True, role: str = "lora") -> RungPlan:
+def line(
+    rung: str, peak: int, *, fits: bool = True, role: str = "lora", derived: str = ""
+) -> RungPlan:
     return RungPlan(
         role=role,  # type: ignore[arg-type]
         rung=rung,
@@ -20,6 +22,7 @@ def line(rung: str, peak: int, *, fits: bool = True, role: str = "lora") -> Rung
         seq_len=256,
         predicted_peak_bytes=peak,
         fits=fits,
+        derived=derived,
     )
 
 
@@ -58,6 +61,30 @@ def test_smaller_sizes_of_a_rung_that_failed_come_after_every_other_rung(file: P
     assert judged(failed, *ladder[:2], ladder[4]) == [False, True, True]  # no other rung trains
     failed.add("notes", ladder[2])
     assert judged(failed, *ladder) == [False, True, True, True, True]
+
+
+def test_evaluation_is_no_other_rung_of_training_without_backprop(file: Path) -> None:
+    failed = Failures(file, LIMIT)
+    ladder = [
+        line("forward-only", 900, fits=False, role="infer"),
+        line("forward-only", 700, role="infer"),
+        line("infer", 500, role="infer"),
+        line("infer", 400, role="infer"),
+    ]
+    failed.add("notes", ladder[0])
+    assert judged(failed, *ladder) == [False, True, True, True]
+    failed.add("notes", ladder[2])  # nor is training one of evaluation
+    assert judged(failed, *ladder) == [False, True, True, True]
+
+
+def test_the_same_rung_on_another_file_is_another_one(file: Path) -> None:
+    failed = Failures(file, LIMIT)
+    large = line("forward-only", 900, role="infer", derived="gguf-q8_0")
+    small = line("forward-only", 700, role="infer", derived="gguf-q4_0")
+    failed.add("notes", large)
+    assert judged(failed, large, small) == [False, True]
+    failed.add("notes", small)
+    assert judged(failed, large, small) == [True, True]  # `limit_of` alone decides
 
 
 def test_it_outlives_the_agent(file: Path) -> None:

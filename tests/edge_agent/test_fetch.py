@@ -1,7 +1,9 @@
 """Fetching a base from a real HTTP server that cuts, lies, and resumes."""
 
+import fcntl
 import hashlib
 import json
+import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -193,6 +195,53 @@ def test_a_model_that_does_not_fit_on_the_disk_is_refused_before_it_is_fetched(h
     with pytest.raises(FetchError, match="more bytes on disk"):
         get(hub, digest, tmp_path)
     assert [kind for kind, _ in hub.asked] == ["models"]
+
+
+def test_two_that_fetch_the_same_at_once_come_one_after_the_other(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_LOCK_WAIT_S", 1e-3)
+    digest = hub.publish({"model.safetensors": FILES["model.safetensors"]})
+    begun, second_told, results = threading.Event(), threading.Event(), {}
+
+    def first(done, total):
+        begun.set()
+        if 0 < done < total:
+            second_told.wait(10)
+
+    def run(name, told):
+        results[name] = fetch(hub.url, digest, str(tmp_path), told)
+
+    threads = [
+        threading.Thread(target=run, args=("first", first)),
+        threading.Thread(target=run, args=("second", lambda *_: second_told.set())),
+    ]
+    threads[0].start()
+    assert begun.wait(10)
+    threads[1].start()
+    for thread in threads:
+        thread.join()
+    assert (tmp_path / "model.safetensors").read_bytes() == FILES["model.safetensors"]
+    assert (tmp_path / COMPLETE).read_bytes() == hub.models[digest]
+    assert results == {
+        "first": len(FILES["model.safetensors"]) + len(hub.models[digest]),
+        "second": len(hub.models[digest]),
+    }
+    assert [wanted for kind, wanted in hub.asked if kind == "blobs"] == [None]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [COMPLETE, "model.safetensors"]
+
+
+def test_who_waits_for_another_one_s_fetch_may_give_up(hub, tmp_path):
+    digest = hub.publish(FILES)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+
+    def stop(_done, _total):
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        fetch(hub.url, digest, str(tmp_path), stop)
+    assert [kind for kind, _ in hub.asked] == ["models"]
+    os.close(folder)
+    assert get(hub, digest, tmp_path) == SIZE + len(hub.models[digest])
 
 
 def test_a_hub_that_is_away_is_a_fetch_error(tmp_path):

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from edge_agent.fetch import COMPLETE, FetchError, changed_files
-from edge_agent.fetch_derived import check_base, fetch_derived
+from edge_agent.fetch_derived import NotMadeError, check_base, fetch_derived
+from edge_agent.worker import _failure
 from hub.export.base_type import BaseType
 from hub.export.gguf.base import write_base
 from tests.edge_agent.test_fetch import Handler as ModelHandler
@@ -125,9 +126,14 @@ def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path) -> None:
 def test_the_hub_s_reason_is_passed_on(hub: Hub, tmp_path: Path, status: int) -> None:
     hub.answers = [(status, {"error": "it can't be made of this base: its family is strange."})]
     waits = Waits()
-    with pytest.raises(FetchError, match=r"the hub has no gguf-q8_0 of this base: .*strange"):
+    with pytest.raises(
+        NotMadeError, match=r"the hub has no gguf-q8_0 of this base: .*strange"
+    ) as raised:
         fetched(hub, tmp_path / "derived", waits)
     assert waits == []
+    # The worker tells it apart from a network that is away.
+    assert _failure("", raised.value).kind == "derived"
+    assert _failure("", FetchError("away")).kind == "network"
 
 
 def test_a_hub_that_fails_for_a_moment_is_asked_again(

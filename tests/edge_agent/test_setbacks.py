@@ -14,11 +14,19 @@ import pytest
 from edge_agent.agent import Supervisor
 from edge_agent.calibration import Calibration, Measured
 from edge_agent.pausing import Trouble
-from edge_agent.protocol import Paused
+from edge_agent.protocol import Failed, Paused
 from edge_agent.setbacks import MAX_WORKER_DEATHS, PRESSURE_PATIENCE_S
 from edge_agent.task_run import Settings, TaskRun
 from tests.edge_agent.test_tasks import OFFER
-from wire.messages import AdapterRef, BaseRef, JobKnobs, ModelShape, RoundAnnounce, RungPlan
+from wire.messages import (
+    AdapterRef,
+    BaseRef,
+    HubState,
+    JobKnobs,
+    ModelShape,
+    RoundAnnounce,
+    RungPlan,
+)
 
 SHAPE = ModelShape(
     model_type="llama", hidden_size=128, layers=4, mlp_size=344, heads=4, kv_heads=4, head_dim=32,
@@ -114,6 +122,67 @@ def test_a_worker_that_dies_before_it_has_the_task_is_no_rung_s_fault(
     assert task.failure == "the worker was killed (code -9)"
     assert task.line == line
     assert agent.jobs.plans["notes"] == line
+
+
+KINDS = ["gguf-q8_0", "gguf-q4_0"]
+
+
+def plan_with_engine(agent: Supervisor) -> RungPlan:
+    """Return the plan of a device that reads GGUF alone."""
+    knobs = msgspec.structs.replace(KNOBS, forward=2, forward_batch=4)
+    base = msgspec.structs.replace(ANNOUNCE.base, derived=KINDS)
+    agent.jobs.learn(msgspec.structs.replace(ANNOUNCE, knobs=knobs, base=base))
+    measured = Measured(lean_bytes=60_000_000)
+    agent.calibrating.known = Calibration(measured=measured, runtime="llama.cpp")
+    agent.replan()
+    return agent.jobs.plans["notes"]
+
+
+def told_not_made(agent: Supervisor, kind: str) -> None:
+    """What the worker says when the hub can't make what it was asked for."""
+    fetching = agent.worker.fetching
+    assert fetching is not None
+    assert fetching.derived == kind
+    agent.worker_events.on_event(
+        Failed(task="", kind="derived", message=f"the hub has no {kind} of this base: strange")
+    )
+
+
+def test_a_file_that_the_hub_can_not_make_is_done_without(agent: Supervisor) -> None:
+    plan = plan_with_engine(agent)
+    assert (plan.rung, plan.derived) == ("forward-only", "gguf-q8_0")
+    work = msgspec.structs.replace(OFFER.work, batch=plan.batch, seq_len=plan.seq_len)
+    offer = msgspec.structs.replace(
+        OFFER, job="notes", task="notes.1.ward", role=plan.role, rung=plan.rung, rank=plan.rank,
+        work=work,
+    )  # fmt: skip
+    task = agent.tasks.current = TaskRun(offer, plan, time.monotonic())
+    agent.tasks.advance()
+    told_not_made(agent, "gguf-q8_0")
+    # The same task goes on with the other file, and every later one begins there.
+    assert (task.failure, task.line.rung, task.line.derived) == (None, "forward-only", "gguf-q4_0")
+    assert agent.jobs.plans["notes"].derived == "gguf-q4_0"
+    told_not_made(agent, "gguf-q4_0")
+    # Without any, the plan says so, and why; no task is offered to such a device.
+    assert task.failure == "the hub has no gguf-q4_0 of this base: strange"
+    none = agent.jobs.plans["notes"]
+    assert none.role == "none"
+    for kind in KINDS:
+        assert f"the hub has no {kind} of this base: strange" in none.reason
+
+
+def test_another_hub_may_make_what_the_one_before_could_not(agent: Supervisor) -> None:
+    plan = plan_with_engine(agent)
+    agent._on_hub(HubState(online=True, ts=0, epoch="one"))
+    for kind in KINDS:
+        agent.jobs.leave_out("0" * 64, kind, "the hub has none. " * 100)
+    agent.replan()
+    none = agent.jobs.plans["notes"]
+    assert (none.role, len(none.reason)) == ("none", 1000)  # as many as its message takes
+    agent._on_hub(HubState(online=True, ts=1, epoch="one"))
+    assert agent.jobs.plans["notes"] == none
+    agent._on_hub(HubState(online=True, ts=2, epoch="two"))
+    assert agent.jobs.plans["notes"] == plan
 
 
 def test_a_death_without_a_task_is_told_and_nothing_else(agent: Supervisor) -> None:

@@ -71,6 +71,7 @@ def test_a_base_that_is_a_gguf_file_is_read_as_it_is() -> None:
     ("changes", "derived", "reason"),
     [
         ({"method": "full"}, USUAL, "method full moves all weights, which llama.cpp can't"),
+        ({"method": "telepathy"}, USUAL, "method is unknown to this version"),
         ({"method": "prompt", "prefix": True}, USUAL, "the prompt is a prefix in every layer"),
         ({}, ["onnx-f32"], "llama.cpp reads none of the files that the hub makes of this base "),
         ({}, [], r"reads none of the files that the hub makes of this base \(none\)"),
@@ -113,6 +114,22 @@ def test_where_a_job_lets_it_cores_are_trained_without_backprop() -> None:
     assert 0 < lines[0].bytes_up <= 1024
     prompts = msgspec.structs.replace(knobs, method="prompt")
     assert {one.rung for one in ladder(SHAPE, prompts, MUCH, LLAMA, derived=USUAL)} == {"infer"}
+
+
+def test_training_on_a_smaller_file_comes_before_evaluating_on_the_preferred_one() -> None:
+    knobs = msgspec.structs.replace(KNOBS, forward=4, forward_batch=8)
+    lines = ladder(SHAPE, knobs, MUCH, LLAMA, derived=USUAL)
+    assert [(one.rung, one.derived) for one in lines] == [
+        ("forward-only", "gguf-q8_0"),
+        ("forward-only", "gguf-q4_0"),
+        ("infer", "gguf-q8_0"),
+        ("infer", "gguf-q4_0"),
+    ]
+    # More memory never makes a device stop training.
+    limits = sorted(int(1.04 * one.predicted_peak_bytes) for one in lines)
+    rungs = [choose(ladder(SHAPE, knobs, limit, LLAMA, derived=USUAL)).rung for limit in limits]
+    assert rungs[0] == "infer"
+    assert rungs == sorted(rungs, key=["infer", "forward-only"].index)
 
 
 def test_the_engine_s_own_sizes_are_the_plan_s() -> None:

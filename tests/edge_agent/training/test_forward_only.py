@@ -113,6 +113,17 @@ def test_a_loss_that_is_no_number_from_the_start_is_told():
         run(Bowl(value=float("nan")))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_in_the_end_is_told(value):
+    class Breaks(Bowl):
+        def loss(self, rows, moves):
+            found = super().loss(rows, moves)
+            return Loss(value, 1) if self.calls > 2 * (2 * 24 + 8) else found
+
+    with pytest.raises(DivergedError, match=f"{value} after the last step"):
+        run(Breaks())
+
+
 def test_without_rows_there_is_nothing_to_train_on():
     with pytest.raises(DataError):
         train(Bowl(), [], SIDES, WORK, lambda *_: None)

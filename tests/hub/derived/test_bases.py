@@ -67,6 +67,18 @@ def test_what_was_cut_off_is_made_again_to_the_same_bytes(tmp_path: Path, base: 
     assert made(again, base, "gguf-q4_0") == first
 
 
+def test_what_was_made_of_a_base_without_a_job_is_removed(tmp_path: Path, base: BaseModel) -> None:
+    folder = tmp_path / "derived"
+    digest = made(DerivedBases(folder, USUAL), base, "gguf-q4_0").digest
+    bases = DerivedBases(folder, USUAL)
+    bases.keep({base.digest, "0" * 64})
+    assert bases.manifest(digest) is not None
+    bases.keep({"0" * 64})
+    assert list(folder.iterdir()) == []
+    assert bases.manifest(digest) is None
+    assert made(bases, base, "gguf-q4_0").digest == digest
+
+
 def test_kinds_that_are_not_made_here_are_named(tmp_path: Path, base: BaseModel) -> None:
     with pytest.raises(NotFoundError, match=r"made here are gguf-q8_0 .models.derived."):
         DerivedBases(tmp_path, ["gguf-q8_0"]).find(base, "gguf-f16")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hub.jobs import parse_job
-from hub.rounds.asked import counted_tokens, forward_reach, kind_of, local_seed
+from hub.rounds.asked import counted_tokens, forward_in_steps, forward_reach, kind_of, local_seed
 from hub.rounds.combining import combine_round
 from tests.hub.rounds.test_combining import Job
 from wire.forward_only import pack_steps, replay
@@ -80,6 +80,15 @@ def test_who_infers_trains_a_part_of_lora() -> None:
 def test_a_core_may_move_as_far_as_with_backprop() -> None:
     local = parse_job("job: j\nmodel: {base: b}\nlocal: {lr: 0.01, steps: 5}").local
     assert forward_reach(local) == pytest.approx(0.5)  # ten times 0.01 × 5
+
+
+def test_looking_takes_as_long_as_many_steps() -> None:
+    """By hand: 140 directions of two losses, 20 batches and the first again, 16 rows each; a step
+    goes three times through 4 rows."""
+    text = "job: j\nmodel: {base: b}\nlocal: {batch: 4, forward: %s}"
+    assert forward_in_steps(parse_job(text % "{}").local) == 402  # 301 * 16 / 12
+    assert forward_in_steps(parse_job(text % "{steps: 1, batch: 1}").local) == 1
+    assert forward_in_steps(parse_job(text % "null").local) == 0
 
 
 def test_as_many_directions_as_numbers_count_as_one_step_on_their_tokens(tmp_path: Path) -> None:

@@ -108,6 +108,20 @@ def test_the_deadline_follows_the_median_of_the_cohort(make_job: Make, make_devi
     assert [one.steps for one in plan.members] == [10, 10, 6]  # 72 s / 12 s
 
 
+def test_the_first_deadline_leaves_time_to_train_without_backprop(
+    make_job: Make, make_device: Make
+) -> None:
+    looks = make_device("f", role="infer", rung="forward-only", rank=2)
+    job = make_job(forward_steps=140, forward_in_steps=402)
+    assert schedule(job, [make_device("a")], {}, round_=1).deadline_s == 420.0  # 120 + 10 * 30
+    both = schedule(job, [make_device("a"), looks], {}, round_=1)
+    assert both.deadline_s == 12_180.0  # 120 + 402 * 30
+    less = make_job(forward_steps=1, forward_in_steps=1)
+    assert schedule(less, [looks], {}, round_=1).deadline_s == 420.0
+    history = {"f": DeviceTiming(seconds_per_step=0.5)}
+    assert schedule(job, [looks], history, round_=2).deadline_s == 140.0  # twice 140 * 0.5
+
+
 def test_min_updates_is_the_jobs_but_at_most_the_trainers(
     make_job: Make, make_device: Make
 ) -> None:
