@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from bench.report import BenchError, Row, at_least, checked, say, skipped
 from bench.serving_logits import Agreement, by_peft, compared
-from edge_agent.inference.contract import Adapter, EngineError, Factors
+from edge_agent.inference.contract import Adapter, Factors
+from edge_agent.inference.errors import EngineError
 from edge_agent.inference.onnx.cache import Cache
 from edge_agent.inference.onnx.model import OnnxModel
 from hub.export.base_type import BaseType

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from edge_agent.fetch import FetchError, fetch, trusted
-from edge_agent.inference.contract import EngineError
+from edge_agent.inference.errors import EngineError
 from edge_agent.throttle import Throttle
 from wire.derived import BASE_KEY
 from wire.errors import MalformedError

@@ -14,14 +14,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.errors import AgentError
 from edge_agent.loss import Loss
 
 Array = NDArray[np.float32]
-
-
-class EngineError(AgentError):
-    """An engine isn't installed, refuses a file, or fails; the message says what to do."""
 
 
 class Factors(NamedTuple):

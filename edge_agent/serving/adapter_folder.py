@@ -3,7 +3,8 @@
 import hashlib
 from pathlib import Path
 
-from edge_agent.inference.contract import Adapter, Array, EngineError, Factors
+from edge_agent.inference.contract import Adapter, Array, Factors
+from edge_agent.inference.errors import EngineError
 from wire.errors import MalformedError, WireError
 from wire.lora_folder import WEIGHTS, LoraFolder
 from wire.model_file import read_json_object

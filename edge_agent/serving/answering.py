@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any, Protocol
 
 from edge_agent.errors import ModelError
-from edge_agent.inference.contract import EngineError
+from edge_agent.inference.errors import EngineError
 from edge_agent.serving.generation import Begun, Broke, Ended, Generation, Piece, Told
 from edge_agent.serving.openai_answers import Answer, failure
 from edge_agent.serving.openai_requests import (

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge_agent.errors import AgentError
 from edge_agent.fetch_derived import fetch_derived
-from edge_agent.inference.contract import EngineError
+from edge_agent.inference.errors import EngineError
 from edge_agent.runtimes import LLAMA, ONNX, present_runtimes
 from edge_agent.serving_state import ServedJob
 from wire.derived import DERIVED

@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Callable
 
 from edge_agent.errors import AgentError
-from edge_agent.inference.contract import EngineError, Session
+from edge_agent.inference.contract import Session
+from edge_agent.inference.errors import EngineError
 from edge_agent.serving.generation import Broke, Generation
 from edge_agent.serving.slots import Slots
 

@@ -4,7 +4,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from edge_agent.inference.contract import Array, EngineError, Session
+from edge_agent.inference.contract import Array, Session
+from edge_agent.inference.errors import EngineError
 from edge_agent.serving.generation import Begun, Broke, Generation
 from edge_agent.worker import describe
 

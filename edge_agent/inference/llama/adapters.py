@@ -14,7 +14,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.inference.contract import Adapter, Array, EngineError, Factors
+from edge_agent.inference.contract import Adapter, Array, Factors
+from edge_agent.inference.errors import EngineError
 from edge_agent.inference.llama.library import forget_words, last_words
 from wire.gguf_adapter import write_gguf_adapter
 from wire.gguf_names import gguf_name, stored_rows

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edge_agent.inference.contract import Array, EngineError
+from edge_agent.inference.contract import Array
+from edge_agent.inference.errors import EngineError
 from edge_agent.inference.llama.library import (
     context_settings,
     forget_words,

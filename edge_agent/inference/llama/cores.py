@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edge_agent.inference.contract import Adapter, Array, EngineError, Factors
+from edge_agent.inference.contract import Adapter, Array, Factors
+from edge_agent.inference.errors import EngineError
 from edge_agent.inference.llama.context import Context
 from edge_agent.inference.llama.rows import row_loss
 from edge_agent.loss import Loss

@@ -5,7 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edge_agent.inference.contract import Adapter, Array, EngineError
+from edge_agent.inference.contract import Adapter, Array
+from edge_agent.inference.errors import EngineError
 from edge_agent.inference.llama.adapters import Layout, free_adapter, load_adapter
 from edge_agent.inference.llama.context import Context
 from edge_agent.inference.llama.cores import LlamaCores

@@ -10,7 +10,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from edge_agent.inference.contract import EngineError
+from edge_agent.inference.errors import EngineError
 
 #: From this level on a line may say why something failed (GGML_LOG_LEVEL_WARN).
 _WARNING = 3

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edge_agent.inference.contract import Array, EngineError
+from edge_agent.inference.contract import Array
+from edge_agent.inference.errors import EngineError
 from edge_agent.inference.llama.context import Context, Token
 from edge_agent.loss import Loss
 from wire.labels import IGNORED

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from edge_agent.inference.contract import Array, EngineError
+from edge_agent.inference.contract import Array
+from edge_agent.inference.errors import EngineError
 from edge_agent.inference.llama.context import Context, Token
 from edge_agent.inference.llama.rows import row_loss
 from edge_agent.loss import Loss

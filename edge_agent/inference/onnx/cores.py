@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.inference.contract import Adapter, EngineError
+from edge_agent.inference.contract import Adapter
+from edge_agent.inference.errors import EngineError
 from edge_agent.inference.onnx.model import OnnxModel, as_input
 from edge_agent.inference.onnx.reading import prompt_piece, row_loss
 from edge_agent.loss import Loss

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.inference.contract import Adapter, EngineError
+from edge_agent.inference.contract import Adapter
+from edge_agent.inference.errors import EngineError
 from wire.derived import BASE_KEY
 
 Array = NDArray[np.float32]

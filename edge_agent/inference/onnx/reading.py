@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.inference.contract import EngineError
+from edge_agent.inference.errors import EngineError
 from edge_agent.inference.onnx.cache import Cache, Piece
 from edge_agent.inference.onnx.model import OnnxModel
 from edge_agent.loss import Loss

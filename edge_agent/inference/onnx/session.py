@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.inference.contract import Adapter, EngineError
+from edge_agent.inference.contract import Adapter
+from edge_agent.inference.errors import EngineError
 from edge_agent.inference.onnx.cache import Cache
 from edge_agent.inference.onnx.model import OnnxModel
 from edge_agent.inference.onnx.reading import check_ids, prompt_piece, read_on, row_loss

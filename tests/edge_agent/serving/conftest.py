@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_agent.inference.contract import EngineError
+from edge_agent.inference.errors import EngineError
 from tests.edge_agent.conftest import save_tokenizer
 from tests.edge_agent.serving.model import TEMPLATE, write_model
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_agent.inference.contract import EngineError
+from edge_agent.inference.errors import EngineError
 from edge_agent.serving.adapter_folder import read_adapter_folder
 from wire.peft_folder import write_lora, write_prefix, write_prompt
 

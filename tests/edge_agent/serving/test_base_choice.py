@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.inference.contract import EngineError
+from edge_agent.inference.errors import EngineError
 from edge_agent.runtimes import LLAMA
 from edge_agent.serving import base_choice
 from edge_agent.serving.base_choice import base_of

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from edge_agent.inference.contract import EngineError
+from edge_agent.inference.errors import EngineError
 from edge_agent.serving.generation import Begun, Broke, Ended, Generation, Piece, Told
 from edge_agent.serving.scheduler import FullError, Scheduler
 from tests.edge_agent.serving.conftest import CountingSession

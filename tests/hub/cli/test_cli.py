@@ -37,7 +37,7 @@ def test_every_verb_teaches_with_an_example_and_takes_json(run: Run, verb: tuple
         ("serve", "--conf", "x"),
         ("simulate",),
         ("demo", "--rounds", "0"),
-        ("adapter", "export", "x", "--out", "y", "--format", "onnx"),
+        ("adapter", "export", "x", "--out", "y", "--format", "tflite"),
     ],
 )
 def test_usage_errors_exit_2_and_print_nothing_on_stdout(

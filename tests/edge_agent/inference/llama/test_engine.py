@@ -8,7 +8,8 @@ import pytest
 
 pytest.importorskip("llama_cpp", reason="llama-cpp-python isn't built: make llama")
 
-from edge_agent.inference.contract import Adapter, EngineError, Factors
+from edge_agent.inference.contract import Adapter, Factors
+from edge_agent.inference.errors import EngineError
 from edge_agent.inference.llama.engine import LlamaEngine
 from tests.edge_agent.inference.llama.conftest import Small, error_of, logits_of
 

@@ -7,7 +7,8 @@ import pytest
 
 pytest.importorskip("onnxruntime", reason="onnxruntime isn't installed: pip install lorikeet[onnx]")
 
-from edge_agent.inference.contract import Adapter, EngineError, Factors
+from edge_agent.inference.contract import Adapter, Factors
+from edge_agent.inference.errors import EngineError
 from tests.edge_agent.inference.onnx.conftest import Tuned
 from wire.core_directions import directions
 

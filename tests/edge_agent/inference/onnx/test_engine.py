@@ -11,7 +11,8 @@ pytest.importorskip("onnxruntime", reason="onnxruntime isn't installed: pip inst
 
 from bench.export_models import DIGEST, MODELS, save_base
 from bench.serving_onnx import exported
-from edge_agent.inference.contract import Engine, EngineError
+from edge_agent.inference.contract import Engine
+from edge_agent.inference.errors import EngineError
 from edge_agent.inference.onnx.engine import OnnxEngine
 from hub.export.base_type import BaseType
 from tests.edge_agent.inference.onnx.conftest import Tuned

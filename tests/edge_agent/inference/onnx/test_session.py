@@ -6,7 +6,8 @@ import torch
 
 pytest.importorskip("onnxruntime", reason="onnxruntime isn't installed: pip install lorikeet[onnx]")
 
-from edge_agent.inference.contract import Adapter, EngineError, Factors
+from edge_agent.inference.contract import Adapter, Factors
+from edge_agent.inference.errors import EngineError
 from edge_agent.inference.onnx import reading
 from tests.edge_agent.inference.onnx.conftest import Tuned
 from wire.labels import IGNORED
