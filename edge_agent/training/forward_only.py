@@ -65,7 +65,7 @@ def train(
     Raises:
         DataError: no rows.
         AgentError: the work is of another kind, or of a version that is not known here.
-        DivergedError: the loss of the adapter as it came is NaN or infinite.
+        DivergedError: the loss of the adapter as it came, or in the end, is NaN or infinite.
         PausedError: after the steps were saved; the same call goes on from there.
         EngineError: of the session.
     """
@@ -170,7 +170,13 @@ class _Run:
     def last(self) -> float:
         """Return the loss of the first rows where the steps have led."""
         self._draw(0)
-        return float(np.mean(self._losses(self.moves.values())))
+        loss = float(np.mean(self._losses(self.moves.values())))
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"the loss is {loss} behind the last step; the base is broken on this device, or "
+                "its engine computes wrongly."
+            )
+        return loss
 
     def _draw(self, batch: int) -> None:
         """Take a batch's rows, in halves."""

@@ -113,6 +113,16 @@ def test_a_loss_that_is_no_number_from_the_start_is_told():
         run(Bowl(value=float("nan")))
 
 
+def test_a_loss_that_is_no_number_in_the_end_is_told():
+    class Breaks(Bowl):
+        def loss(self, rows, moves):
+            self.value = float("nan") if self.calls == 2 * (2 * 24 + 8) else None  # the last look
+            return super().loss(rows, moves)
+
+    with pytest.raises(DivergedError, match="nan behind the last step"):
+        run(Breaks())
+
+
 def test_without_rows_there_is_nothing_to_train_on():
     with pytest.raises(DataError):
         train(Bowl(), [], SIDES, WORK, lambda *_: None)
