@@ -16,6 +16,7 @@ from edge_agent.serve_command import ServeSettings
 from edge_agent.serving.http_server import Server
 from edge_agent.serving.start import Served
 from edge_agent.serving.token import read_token
+from edge_agent.worker import describe
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +59,17 @@ def serve(settings: ServeSettings, stop: threading.Event) -> dict[str, object]:
         served.close()
 
 
+def _thread_ended(ended: threading.ExceptHookArgs) -> None:
+    """Log where a thread failed; Python would print the error, which could quote a text."""
+    if ended.exc_value is not None:
+        name = ended.thread.name if ended.thread is not None else "?"
+        log.error("the thread %s ended: %s", name, describe(ended.exc_value))
+
+
 def main() -> None:
     """Run the server that the first argument describes."""
     log_to_stderr()
+    threading.excepthook = _thread_ended
     settings = msgspec.json.decode(sys.argv[1], type=ServeSettings)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -7,6 +7,7 @@ import pytest
 from edge_agent.inference.contract import EngineError
 from edge_agent.serving.generation import Begun, Broke, Ended, Generation, Piece, Told
 from edge_agent.serving.scheduler import FullError, Scheduler
+from edge_agent.serving.slots import FAILED, Slots
 from tests.edge_agent.serving.conftest import CountingSession
 from tests.edge_agent.serving.test_slots import generation
 
@@ -104,6 +105,65 @@ def test_it_is_told_whether_a_user_waits(session: CountingSession) -> None:
         assert quiet.wait(20)
     scheduler.close()
     assert heard == [True, False, True, False]
+
+
+def _answers(scheduler: Scheduler) -> bool:
+    one = generation("A", most=1)
+    scheduler.submit(one)
+    return _text(_all(one)) == "B"
+
+
+def test_an_agent_that_cannot_be_told_costs_no_answer(session: CountingSession) -> None:
+    def tell(_: bool) -> None:
+        raise OSError("no locks available")
+
+    scheduler = Scheduler(tell_waiting=tell)
+    scheduler.switch(session, "x")
+    assert all(_answers(scheduler) for _ in range(2))
+    scheduler.close()
+
+
+def test_a_session_that_does_not_close_stops_no_other() -> None:
+    class Stuck(CountingSession):
+        def close(self) -> None:
+            raise RuntimeError("the answer was: secret")
+
+    scheduler, last = Scheduler(), Stuck()
+    for one in (Stuck(), last):
+        scheduler.switch(one, "x")
+        assert _answers(scheduler)
+    scheduler.close()
+
+
+def test_an_answer_that_cannot_begin_is_told(
+    session: CountingSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler, one = Scheduler(), generation("A")
+    scheduler.switch(session, "x")
+    with monkeypatch.context() as patch:
+        patch.delattr(CountingSession, "keep")
+        scheduler.submit(one)
+        assert _all(one) == [Broke(FAILED)]
+    assert _answers(scheduler)
+    scheduler.close()
+
+
+def test_an_unknown_error_ends_the_answers_and_quotes_nothing(
+    session: CountingSession, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def turn(_: Slots) -> None:
+        raise RuntimeError("secret")
+
+    scheduler, one = Scheduler(), generation("A")
+    with monkeypatch.context() as patch:
+        patch.setattr(Slots, "turn", turn)
+        scheduler.submit(one)
+        scheduler.switch(session, "x")
+        assert _all(one)[-1] == Broke(FAILED)
+    assert _answers(scheduler)
+    scheduler.close()
+    assert "a turn failed: RuntimeError" in caplog.text
+    assert "secret" not in caplog.text
 
 
 def test_stopping_ends_what_is_under_way() -> None:
