@@ -68,6 +68,12 @@ class Scheduler:
         with self._changed:
             return len(self._queue) + sum(slots.busy for slots in self._all())
 
+    @property
+    def settled(self) -> bool:
+        """Whether no answer goes on by an adapter before the newest."""
+        with self._changed:
+            return not self._old
+
     def submit(self, generation: Generation) -> None:
         """Queue a request; what comes of it is told to it.
 
@@ -148,9 +154,9 @@ class Scheduler:
         return bool(self._closed or ready or self._old or any(one.busy for one in self._all()))
 
     def _begin(self) -> None:
-        """Give waiting requests the free slots of the newest session."""
+        """Give waiting requests the newest session's slots: of all answers no more than those."""
         current = self._current
-        while self._queue and current is not None and current.free:
+        while self._queue and current is not None and self._has_room(current):
             generation = self._queue.popleft()
             if not generation.cancelled.is_set():
                 try:
@@ -160,6 +166,10 @@ class Scheduler:
                 except Exception as error:
                     log.error("an answer can't begin: %s", describe(error))
                     generation.told.put(Broke(FAILED))
+
+    def _has_room(self, current: Slots) -> bool:
+        under_way = sum(slots.busy for slots in self._all())
+        return current.free and under_way < current.session.slots
 
     def _close_old(self) -> None:
         with self._changed:

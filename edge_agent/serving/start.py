@@ -21,6 +21,7 @@ from edge_agent.training.heap import trim_heap
 from edge_agent.training.tokenizer import load_tokenizer
 from wire.errors import WireError
 from wire.model_file import config_of
+from wire.quiet_log import QuietLog
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class Served:
     ) -> None:
         self._stop = stop
         self._look_s = look_s
+        self._quiet = QuietLog(log)
         self._failed = ""  # manifest of an adapter that can't be served
         folder = Path(settings.state)
         self._attached: Attached | None = None
@@ -119,9 +121,11 @@ class Served:
             try:
                 self._renew()
             except (AgentError, WireError, OSError) as error:
-                log.warning("the adapter stays as it is: %s", error)
+                self._quiet.warn("the adapter", f"the adapter stays as it is: {error}")
 
     def _renew(self) -> None:
+        if not self.service.scheduler.settled:
+            return  # each session takes memory: slow answers may go on by one old one, not by many
         attached, known = self._attached, self._job
         job = attached.look() if attached is not None else None
         if attached is None or known is None or job is None or job.manifest == known.manifest:

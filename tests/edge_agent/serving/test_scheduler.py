@@ -65,6 +65,31 @@ def test_what_is_under_way_ends_on_the_old_adapter() -> None:
     assert len(old.passes) == 4
 
 
+def test_answers_by_all_adapters_take_no_more_than_the_slots() -> None:
+    scheduler, old, new = Scheduler(), SlowSession(1), CountingSession(2)
+    scheduler.switch(old, "old")
+    assert scheduler.settled
+    slow = [generation("A", most=9) for _ in range(2)]
+    for one in slow:
+        scheduler.submit(one)
+        old.gate.release()  # a pass, behind which the next one begins
+        assert one.told.get(timeout=20) == Begun("old")
+    scheduler.switch(new, "new")
+    waiting = generation("A", most=1)
+    scheduler.submit(waiting)
+    passes = len(old.passes)
+    old.gate.release(2)
+    while len(old.passes) < passes + 2:  # two turns since, or more
+        threading.Event().wait(0.01)
+    assert waiting.told.empty()
+    assert not scheduler.settled
+    for one in slow:
+        one.cancelled.set()
+    old.gate.release(9)
+    assert _text(_all(waiting)) == "C"
+    scheduler.close()
+
+
 def test_requests_wait_for_the_first_session(session: CountingSession) -> None:
     scheduler, one = Scheduler(), generation("A", most=1)
     scheduler.submit(one)
