@@ -1,9 +1,7 @@
 """A server beside an agent: it takes new adapters, and can always be stopped."""
 
-import fcntl
-import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec

@@ -233,7 +233,9 @@ def test_one_thread_loads_an_adapter_while_another_frees_one(
 
     monkeypatch.setattr(llama_engine, "load_adapter", slow_load)
     monkeypatch.setattr(llama_engine, "free_adapter", noted_free)
-    swap = threading.Thread(target=llama.open, args=(model.adapter,), kwargs={"slots": 1, "context": 64})
+    swap = threading.Thread(
+        target=llama.open, args=(model.adapter,), kwargs={"slots": 1, "context": 64}
+    )
     swap.start()
     assert loading.wait(20)
     old.close()
