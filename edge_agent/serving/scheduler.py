@@ -123,6 +123,10 @@ class Scheduler:
                 log.error("a turn failed: %s", describe(error))
                 for slots in self._all():
                     slots.stop(FAILED)
+            with self._changed:
+                busy = bool(self._queue) or any(slots.busy for slots in self._all())
+            if not busy:
+                self._tell(False)
         self._end()
 
     def _turn(self) -> None:
@@ -135,10 +139,6 @@ class Scheduler:
         for slots in sessions:
             slots.turn()
         self._close_old()
-        with self._changed:
-            busy = bool(self._queue) or any(slots.busy for slots in self._all())
-        if not busy:
-            self._tell(False)
 
     def _tell(self, waits: bool) -> None:
         if waits == self._told:

@@ -179,12 +179,22 @@ def test_an_unknown_error_ends_the_answers_and_quotes_nothing(
     def turn(_: Slots) -> None:
         raise RuntimeError("secret")
 
-    scheduler, one = Scheduler(), generation("A")
+    heard: list[bool] = []
+    quiet = threading.Event()
+
+    def hear(waits: bool) -> None:
+        heard.append(waits)
+        if not waits:
+            quiet.set()
+
+    scheduler, one = Scheduler(tell_waiting=hear), generation("A")
     with monkeypatch.context() as patch:
         patch.setattr(Slots, "turn", turn)
         scheduler.submit(one)
         scheduler.switch(session, "x")
         assert _all(one)[-1] == Broke(FAILED)
+        assert quiet.wait(20)
+    assert heard == [True, False]  # the agent's task goes on
     assert _answers(scheduler)
     scheduler.close()
     assert "a turn failed: RuntimeError" in caplog.text
