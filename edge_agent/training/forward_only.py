@@ -173,8 +173,7 @@ class _Run:
         loss = float(np.mean(self._losses(self.moves.values())))
         if not math.isfinite(loss):
             raise DivergedError(
-                f"the loss is {loss} behind the last step; the base is broken on this device, or "
-                "its engine computes wrongly."
+                f"the loss is {loss} after the last step; nothing of this training is sent."
             )
         return loss
 
