@@ -13,6 +13,10 @@ class RefusedError(AgentError):
     """The hub doesn't want this session: exit 1."""
 
 
+class StoppedError(AgentError):
+    """The user told it to stop before it had begun: no failure, exit 0."""
+
+
 class DataError(AgentError):
     """No usable text. Never carries the text itself."""
 

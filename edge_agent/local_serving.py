@@ -8,6 +8,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from edge_agent.serving_state import (
+    FILE,
+    LOCK,
     Made,
     ServedJob,
     ServingState,
@@ -18,6 +20,7 @@ from edge_agent.serving_state import (
 from wire.errors import MalformedError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from edge_agent.agent import Supervisor
@@ -43,6 +46,7 @@ class LocalServing:
         self._changed = True
         self._quiet_at = float("-inf")
         self._yields = False
+        self._unusable: set[str] = set()  # files of which that was said
         self._known = _known(agent.folder)
 
     @property
@@ -62,14 +66,33 @@ class LocalServing:
     def tick(self, now: float) -> None:
         """Write what is new; let the running task yield, or go on."""
         if self._changed:
-            self._changed = False
-            self._write()
+            self._changed = not self._done(FILE, self._write)
         self._listen(now)
+
+    def _done(self, file: str, step: "Callable[[], None]") -> bool:
+        """Return whether a step succeeded; a file's trouble is said once, and ends no agent."""
+        try:
+            step()
+        except OSError as error:
+            if file not in self._unusable:
+                self._unusable.add(file)
+                log.warning(
+                    "%s can't be used (%s): lorikeet-agent serve knows of nothing new, or isn't "
+                    "heard. Free the disk, or give this user the file.",
+                    self._agent.folder / file,
+                    error.strerror or error,
+                )
+            return False
+        self._unusable.discard(file)
+        return True
+
+    def _look(self, now: float) -> None:
+        if user_waits(self._agent.folder):
+            self._quiet_at = now + QUIET_S
 
     def _listen(self, now: float) -> None:
         agent = self._agent
-        if user_waits(agent.folder):
-            self._quiet_at = now + QUIET_S
+        self._done(LOCK, lambda: self._look(now))
         before, self._yields = self._yields, now < self._quiet_at
         if self._yields:
             if not before:
@@ -97,8 +120,8 @@ class LocalServing:
             jobs=[*jobs, *earlier, *over[:_MOST_OVER]],
         )
         if state != self._known:
-            self._known = state
             write_state(agent.folder, state)
+            self._known = state
 
     def _job(self, name: str) -> ServedJob | None:
         """Return a job's newest adapter if all of it is here."""
@@ -143,6 +166,6 @@ def _sha256(path: str) -> str:
 def _known(folder: "Path") -> ServingState:
     try:
         return read_state(folder) or ServingState(device="")
-    except MalformedError as error:
+    except (MalformedError, OSError) as error:
         log.warning("%s", error)
         return ServingState(device="")

@@ -72,7 +72,11 @@ class ServingState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def write_state(folder: Path, state: ServingState) -> None:
-    """Replace the file in an agent's state folder."""
+    """Replace the file in an agent's state folder.
+
+    Raises:
+        OSError: it can't be written.
+    """
     partial = folder / f"{FILE}.partial"
     partial.write_bytes(msgspec.json.encode(state))
     partial.replace(folder / FILE)
@@ -115,14 +119,18 @@ class UserLock:
 
 
 def user_waits(folder: Path) -> bool:
-    """Return whether a server says that a user waits."""
+    """Return whether a server says that a user waits.
+
+    Raises:
+        OSError: the lock can't be looked at.
+    """
     try:
         file = os.open(folder / LOCK, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return True
     finally:
         os.close(file)  # with the lock, if it was had

@@ -5,10 +5,10 @@ makes a GGUF or ONNX file of it (`wire.derived`), which is fetched for serving a
 """
 
 import logging
-from collections.abc import Callable
+import threading
 from pathlib import Path
 
-from edge_agent.errors import AgentError
+from edge_agent.errors import AgentError, StoppedError
 from edge_agent.fetch_derived import fetch_derived
 from edge_agent.inference.errors import EngineError
 from edge_agent.runtimes import LLAMA, ONNX, present_runtimes
@@ -45,7 +45,7 @@ def base_of(
     job: ServedJob,
     http: str | None,
     wanted: str | None,
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    stop: threading.Event,
 ) -> Path:
     """Return the folder of a base that an engine here reads.
 
@@ -54,11 +54,17 @@ def base_of(
         job: whose base it is.
         http: the hub's address, where it is known.
         wanted: the engine that was asked for; None for any.
-        progress: told how many of all bytes are here, while they are fetched.
+        stop: ends the waiting for it, and its download.
 
     Raises:
         EngineError: there is none, and none can be had.
+        StoppedError: `stop` was set meanwhile.
     """
+
+    def go_on(*_: object) -> None:
+        if stop.is_set():
+            raise StoppedError("stopped before the base was there; another try goes on from here.")
+
     found = engines(wanted)
     names = [f"{job.base}-{kind}" for kind in DERIVED if DERIVED[kind].runtime in found]
     # What the hub prefers comes first.
@@ -74,7 +80,16 @@ def base_of(
         folder = models / f"{job.base}-{kind}"
         log.info("fetching the base as %s, which %s reads", kind, DERIVED[kind].runtime)
         try:
-            fetch_derived(str(http), job.base, kind, str(folder), progress)
+            fetch_derived(
+                str(http),
+                job.base,
+                kind,
+                str(folder),
+                go_on,
+                wait=lambda seconds: go_on(stop.wait(seconds)),
+            )
+        except StoppedError:
+            raise
         except AgentError as error:
             refused = f" {error}"
         else:

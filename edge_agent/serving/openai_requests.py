@@ -34,7 +34,12 @@ _ABSENT: Mapping[str, tuple[Any, ...]] = {
     "logit_bias": ({}, None),
     "frequency_penalty": (0, None),
     "presence_penalty": (0, None),
+    "repetition_penalty": (1, None),
+    "top_k": (0, -1, None),  # as vLLM and llama.cpp say that none is cut off
+    "min_p": (0, None),
+    "min_tokens": (0, None),
     "tools": ([], None),
+    "tool_choice": ("none", "auto", None),  # without tools, both are the same
     "functions": ([], None),
     "response_format": ({"type": "text"}, None),
     "modalities": (["text"], None),

@@ -4,7 +4,7 @@ As in Orca (Yu et al. 2022, OSDI), answers join and leave between turns. A new a
 session: answers under way end on the old one, which is closed behind the last of them.
 """
 
-import contextlib
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -13,7 +13,10 @@ from edge_agent.errors import AgentError
 from edge_agent.inference.contract import Session
 from edge_agent.inference.errors import EngineError
 from edge_agent.serving.generation import Broke, Generation
-from edge_agent.serving.slots import Slots
+from edge_agent.serving.slots import FAILED, Slots
+from edge_agent.worker import describe
+
+log = logging.getLogger(__name__)
 
 
 class FullError(AgentError):
@@ -44,6 +47,7 @@ class Scheduler:
         self._current: Slots | None = None
         self._old: list[Slots] = []
         self._closed = False
+        self._told = False  # that a user waits
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -64,6 +68,12 @@ class Scheduler:
         """How many answers are under way or waited for."""
         with self._changed:
             return len(self._queue) + sum(slots.busy for slots in self._all())
+
+    @property
+    def settled(self) -> bool:
+        """Whether no answer goes on by an adapter before the newest."""
+        with self._changed:
+            return not self._old
 
     def submit(self, generation: Generation) -> None:
         """Queue a request; what comes of it is told to it.
@@ -102,49 +112,72 @@ class Scheduler:
         return [*self._old, *([self._current] if self._current is not None else [])]
 
     def _run(self) -> None:
-        waiting = False
         while True:
             with self._changed:
                 self._changed.wait_for(self._has_work)
                 if self._closed:
                     break
-                self._begin()
-                sessions = self._all()
-            busy = any(slots.busy for slots in sessions)
-            if busy and not waiting:
-                waiting = True
-                self._tell_waiting(True)
-            for slots in sessions:
-                slots.turn()
-            self._close_old()
+            try:
+                self._turn()
+            except Exception as error:
+                # The thread must live: nobody else answers. An unknown error could quote the text.
+                log.error("a turn failed: %s", describe(error))
+                for slots in self._all():
+                    slots.stop(FAILED)
             with self._changed:
-                if waiting and not self._queue and not any(slots.busy for slots in self._all()):
-                    waiting = False
-            if not waiting and busy:
-                self._tell_waiting(False)
+                busy = bool(self._queue) or any(slots.busy for slots in self._all())
+            if not busy:
+                self._tell(False)
         self._end()
+
+    def _turn(self) -> None:
+        with self._changed:
+            self._begin()
+            sessions = self._all()
+            busy = any(slots.busy for slots in sessions)
+        if busy:
+            self._tell(True)
+        for slots in sessions:
+            slots.turn()
+        self._close_old()
+
+    def _tell(self, waits: bool) -> None:
+        if waits == self._told:
+            return
+        self._told = waits
+        try:
+            self._tell_waiting(waits)
+        except Exception as error:  # an answer needs no rest of the agent
+            log.warning("the agent isn't told whether a user waits: %s", describe(error))
 
     def _has_work(self) -> bool:
         ready = self._queue and self._current is not None
         return bool(self._closed or ready or self._old or any(one.busy for one in self._all()))
 
     def _begin(self) -> None:
-        """Give waiting requests the free slots of the newest session."""
+        """Give waiting requests the newest session's slots: of all answers no more than those."""
         current = self._current
-        while self._queue and current is not None and current.free:
+        while self._queue and current is not None and self._has_room(current):
             generation = self._queue.popleft()
             if not generation.cancelled.is_set():
                 try:
                     current.begin(generation)
                 except EngineError as error:
                     generation.told.put(Broke(str(error)))
+                except Exception as error:
+                    log.error("an answer can't begin: %s", describe(error))
+                    generation.told.put(Broke(FAILED))
+
+    def _has_room(self, current: Slots) -> bool:
+        under_way = sum(slots.busy for slots in self._all())
+        return current.free and under_way < current.session.slots
 
     def _close_old(self) -> None:
         with self._changed:
             done = [slots for slots in self._old if not slots.busy]
             self._old = [slots for slots in self._old if slots.busy]
         for slots in done:
-            slots.session.close()
+            self._give_up(slots)
 
     def _end(self) -> None:
         with self._changed:
@@ -154,5 +187,11 @@ class Scheduler:
             generation.told.put(Broke("the server is stopping."))
         for slots in self._all():
             slots.stop("the server is stopping.")
-            with contextlib.suppress(EngineError):
-                slots.session.close()
+            self._give_up(slots)
+
+    @staticmethod
+    def _give_up(slots: Slots) -> None:
+        try:
+            slots.session.close()
+        except Exception as error:
+            log.error("the session of %s isn't closed: %s", slots.adapter[:12], describe(error))

@@ -9,13 +9,14 @@ import threading
 import msgspec
 
 from edge_agent.endings import exit_codes
-from edge_agent.errors import AgentError
+from edge_agent.errors import AgentError, StoppedError
 from edge_agent.probe.process import peak_bytes
 from edge_agent.run_command import log_to_stderr
 from edge_agent.serve_command import ServeSettings
 from edge_agent.serving.http_server import Server
 from edge_agent.serving.start import Served
 from edge_agent.serving.token import read_token
+from edge_agent.worker import describe
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,11 @@ def serve(settings: ServeSettings, stop: threading.Event) -> dict[str, object]:
         AgentError: there is nothing to serve, or the address can't be listened on.
     """
     token = read_token(settings.token_file)
-    served = Served(settings, stop)
+    try:
+        served = Served(settings, stop)
+    except StoppedError as stopped:
+        log.info("%s", stopped)
+        return _document(None, 0)
     try:
         try:
             server = Server(served.service, settings.host, settings.port, token)
@@ -49,18 +54,26 @@ def serve(settings: ServeSettings, stop: threading.Event) -> dict[str, object]:
         stop.wait()
         server.shutdown()
         server.server_close()
-        return {
-            "model": served.service.name,
-            "swaps": served.service.swaps,
-            "peak_bytes": peak_bytes(os.getpid()),
-        }
+        return _document(served.service.name, served.service.swaps)
     finally:
         served.close()
+
+
+def _document(model: str | None, swaps: int) -> dict[str, object]:
+    return {"model": model, "swaps": swaps, "peak_bytes": peak_bytes(os.getpid())}
+
+
+def _thread_ended(ended: threading.ExceptHookArgs) -> None:
+    """Log where a thread failed; Python would print the error, which could quote a text."""
+    if ended.exc_value is not None:
+        name = ended.thread.name if ended.thread is not None else "?"
+        log.error("the thread %s ended: %s", name, describe(ended.exc_value))
 
 
 def main() -> None:
     """Run the server that the first argument describes."""
     log_to_stderr()
+    threading.excepthook = _thread_ended
     settings = msgspec.json.decode(sys.argv[1], type=ServeSettings)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -11,6 +11,9 @@ from edge_agent.worker import describe
 
 log = logging.getLogger(__name__)
 
+#: What is told of an error that is not known.
+FAILED = "the engine failed; the server's log says where."
+
 
 @dataclass
 class _Slot:
@@ -101,7 +104,7 @@ class Slots:
         except Exception as error:
             # The thread must live: nobody else answers. An unknown error could quote the text.
             log.error("a pass failed: %s", describe(error))
-            self._break(feed, "the engine failed; the server's log says where.")
+            self._break(feed, FAILED)
             return
         for at, tokens in feed.items():
             slot = self._slots[at]
@@ -122,6 +125,10 @@ class Slots:
         except (ValueError, FloatingPointError):
             # Its message could quote the text.
             running.told.put(Broke("no token could be drawn: the model's logits are no numbers."))
+            return True
+        except Exception as error:  # the other answers go on
+            log.error("an answer failed: %s", describe(error))
+            running.told.put(Broke(FAILED))
             return True
 
     def stop(self, message: str) -> None:

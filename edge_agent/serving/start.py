@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from edge_agent.errors import AgentError, UsageError
+from edge_agent.errors import AgentError, StoppedError, UsageError
 from edge_agent.inference.contract import Adapter
 from edge_agent.inference.open import open_engine
 from edge_agent.serve_command import ServeSettings
@@ -21,6 +21,7 @@ from edge_agent.training.heap import trim_heap
 from edge_agent.training.tokenizer import load_tokenizer
 from wire.errors import WireError
 from wire.model_file import config_of
+from wire.quiet_log import QuietLog
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +33,12 @@ class Served:
 
     Args:
         settings: what it was started with.
-        stop: ends the waiting for an agent's first adapter.
+        stop: ends the waiting for an agent's first adapter, and for a base that the hub makes.
         look_s: how often is looked for a new adapter.
 
     Raises:
         AgentError: there is nothing that can be served.
+        StoppedError: `stop` was set while it waited.
         UsageError: settings contradict one another.
     """
 
@@ -45,6 +47,7 @@ class Served:
     ) -> None:
         self._stop = stop
         self._look_s = look_s
+        self._quiet = QuietLog(log)
         self._failed = ""  # manifest of an adapter that can't be served
         folder = Path(settings.state)
         self._attached: Attached | None = None
@@ -89,7 +92,7 @@ class Served:
                 log.info("waiting for the first adapter of the agent in %s", attached.folder)
                 told = True
             if self._stop.wait(self._look_s):
-                raise AgentError("stopped before there was an adapter to serve.")
+                raise StoppedError("stopped before there was an adapter to serve.")
         return job
 
     def _model(self, settings: ServeSettings) -> Path:
@@ -99,7 +102,7 @@ class Served:
         if self._attached is None or self._job is None:
             raise UsageError("--adapter was given without --model; an adapter needs its base.")
         models = self._attached.folder / "models"
-        return base_of(models, self._job, self._attached.http, settings.engine)
+        return base_of(models, self._job, self._attached.http, settings.engine, self._stop)
 
     def _name(self, settings: ServeSettings, model: Path) -> str:
         if self._job is not None:
@@ -119,9 +122,11 @@ class Served:
             try:
                 self._renew()
             except (AgentError, WireError, OSError) as error:
-                log.warning("the adapter stays as it is: %s", error)
+                self._quiet.warn("the adapter", f"the adapter stays as it is: {error}")
 
     def _renew(self) -> None:
+        if not self.service.scheduler.settled:
+            return  # each session takes memory: slow answers may go on by one old one, not by many
         attached, known = self._attached, self._job
         job = attached.look() if attached is not None else None
         if attached is None or known is None or job is None or job.manifest == known.manifest:

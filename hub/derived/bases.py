@@ -4,6 +4,7 @@ A folder's name says of which base and of which kind it is; its manifest is writ
 what was cut off by a restart is made again.
 """
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -66,11 +67,11 @@ class DerivedBases:
         if kind not in self.kinds:
             made = f"made here are {', '.join(self.kinds)}" if self.kinds else "none are made here"
             raise NotFoundError(f"there is no {kind[:40]!r} of a base; {made} (models.derived).")
-        ready = self._ready(base, kind)
-        if ready is not None:
-            return ready
         key = (base.digest, kind)
         with self._lock:
+            ready = self._ready(base, kind)  # it may have been finished just now
+            if ready is not None:
+                return ready
             if key in self._making:
                 return self._progress(base, kind)
             self._check_failure(key)
@@ -189,8 +190,8 @@ class DerivedBases:
         total = int(base.shape.parameters * DERIVED[kind].bits / 8)
         draft = self._draft(base.digest, kind)
         done = 0
-        if draft.is_dir():
-            done = sum(path.stat().st_size for path in draft.iterdir() if path.is_file())
+        with contextlib.suppress(FileNotFoundError):  # it is written meanwhile, or taken away
+            done = sum(path.stat().st_size for path in draft.iterdir())
         return DerivedBase(state="making", done_bytes=min(done, total), total_bytes=total)
 
     def _draft(self, digest: str, kind: str) -> Path:
@@ -204,6 +205,9 @@ class DerivedBases:
                 made = self._run(base, kind)
             except OSError as error:
                 made = Made(failure=f"{error.strerror or error}")
+            except Exception as error:  # else it would be "making" for good
+                log.exception("%s of %s was not made", kind, base.name)
+                made = Made(failure=f"{type(error).__name__}: {error}")
         with self._lock:
             self._making.discard(key)
             if made.manifest is None:

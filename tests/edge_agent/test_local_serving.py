@@ -166,3 +166,44 @@ def test_a_broken_file_does_not_stop_the_agent(
     serving = _serving(agent)
     assert not serving.kept
     assert "serving.json" in warned[0]
+
+
+def test_a_lock_that_cannot_be_read_does_not_stop_the_agent(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warned: list[str] = []
+    monkeypatch.setattr(local_serving.log, "warning", lambda *words: warned.append(str(words)))
+    serving = _serving(agent)
+    lock = agent.folder / "user-waits"
+    lock.symlink_to(lock)  # ELOOP, for root too
+    for at in range(3):
+        serving.tick(at)
+    assert not serving.yields
+    assert len(warned) == 1
+    assert "user-waits" in warned[0]
+    lock.unlink()
+    held = UserLock(agent.folder)
+    held.tell(True)
+    serving.tick(3.0)
+    assert serving.yields
+    held.close()
+
+
+def test_a_file_that_cannot_be_written_is_tried_again(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warned: list[str] = []
+    monkeypatch.setattr(local_serving.log, "warning", lambda *words: warned.append(str(words)))
+    serving = _serving(agent)
+    agent.jobs.known["notes"] = _announce(1, A)
+    agent.here[A] = _whole(B)
+    blocked = agent.folder / "serving.json.partial"
+    blocked.mkdir()  # as a full disk: it can't be written
+    for at in range(3):
+        serving.tick(at)
+    assert len(warned) == 1
+    assert not serving.kept  # nobody was told of it
+    blocked.rmdir()
+    serving.tick(3.0)
+    assert [job.manifest for job in read_state(agent.folder).jobs] == [A]
+    assert serving.kept == {A, B}

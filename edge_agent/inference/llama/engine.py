@@ -1,11 +1,13 @@
 """A GGUF file in llama.cpp, mapped and shared by all sessions."""
 
 import os
+import threading
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edge_agent.inference.contract import Adapter, Array
+from edge_agent.inference.contract import Adapter, Array, Factors
 from edge_agent.inference.errors import EngineError
 from edge_agent.inference.llama.adapters import Layout, free_adapter, load_adapter
 from edge_agent.inference.llama.context import Context
@@ -47,6 +49,8 @@ class LlamaEngine:
         self._lib = lib = library()
         self._threads, self._piece = threads, piece
         self._sessions: set[LlamaSession | LlamaCores] = set()
+        # llama.cpp notes a model's adapters in a set that it doesn't guard.
+        self._adapters = threading.Lock()
         try:
             files = weight_files(model)
             if files[0].suffix != ".gguf":
@@ -80,12 +84,12 @@ class LlamaEngine:
         if adapter is not None:
             self._layout.check(adapter)
             if any(len(one.a) for one in adapter.factors.values()):
-                loaded = load_adapter(self._lib, self._model, self._layout, adapter.factors)
+                loaded = self._load(adapter.factors)
 
         def closed(session: LlamaSession) -> None:
             self._sessions.discard(session)
             if loaded is not None:
-                free_adapter(self._lib, loaded)
+                self._free(loaded)
 
         try:
             session = LlamaSession(
@@ -97,7 +101,7 @@ class LlamaEngine:
             )
         except BaseException:
             if loaded is not None:
-                free_adapter(self._lib, loaded)
+                self._free(loaded)
             raise
         self._sessions.add(session)
         return session
@@ -109,8 +113,8 @@ class LlamaEngine:
             adapter,
             rank,
             context=context,
-            load=partial(load_adapter, self._lib, self._model, self._layout),
-            free=partial(free_adapter, self._lib),
+            load=self._load,
+            free=self._free,
             closed=self._sessions.discard,
         )
         self._sessions.add(session)
@@ -122,6 +126,14 @@ class LlamaEngine:
         if self._model:
             self._lib.llama_model_free(self._model)
             self._model = None
+
+    def _load(self, factors: Mapping[str, Factors]) -> Any:
+        with self._adapters:
+            return load_adapter(self._lib, self._model, self._layout, factors)
+
+    def _free(self, loaded: Any) -> None:
+        with self._adapters:
+            free_adapter(self._lib, loaded)
 
     def _context(
         self, loaded: Any, prompt: Array | None, *, sequences: int, positions: int, rows: bool

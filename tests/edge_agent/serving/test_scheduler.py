@@ -7,6 +7,7 @@ import pytest
 from edge_agent.inference.errors import EngineError
 from edge_agent.serving.generation import Begun, Broke, Ended, Generation, Piece, Told
 from edge_agent.serving.scheduler import FullError, Scheduler
+from edge_agent.serving.slots import FAILED, Slots
 from tests.edge_agent.serving.conftest import CountingSession
 from tests.edge_agent.serving.test_slots import generation
 
@@ -64,6 +65,31 @@ def test_what_is_under_way_ends_on_the_old_adapter() -> None:
     assert len(old.passes) == 4
 
 
+def test_answers_by_all_adapters_take_no_more_than_the_slots() -> None:
+    scheduler, old, new = Scheduler(), SlowSession(1), CountingSession(2)
+    scheduler.switch(old, "old")
+    assert scheduler.settled
+    slow = [generation("A", most=9) for _ in range(2)]
+    for one in slow:
+        scheduler.submit(one)
+        old.gate.release()  # a pass, behind which the next one begins
+        assert one.told.get(timeout=20) == Begun("old")
+    scheduler.switch(new, "new")
+    waiting = generation("A", most=1)
+    scheduler.submit(waiting)
+    passes = len(old.passes)
+    old.gate.release(2)
+    while len(old.passes) < passes + 2:  # two turns since, or more
+        threading.Event().wait(0.01)
+    assert waiting.told.empty()
+    assert not scheduler.settled
+    for one in slow:
+        one.cancelled.set()
+    old.gate.release(9)
+    assert _text(_all(waiting)) == "C"
+    scheduler.close()
+
+
 def test_requests_wait_for_the_first_session(session: CountingSession) -> None:
     scheduler, one = Scheduler(), generation("A", most=1)
     scheduler.submit(one)
@@ -104,6 +130,75 @@ def test_it_is_told_whether_a_user_waits(session: CountingSession) -> None:
         assert quiet.wait(20)
     scheduler.close()
     assert heard == [True, False, True, False]
+
+
+def _answers(scheduler: Scheduler) -> bool:
+    one = generation("A", most=1)
+    scheduler.submit(one)
+    return _text(_all(one)) == "B"
+
+
+def test_an_agent_that_cannot_be_told_costs_no_answer(session: CountingSession) -> None:
+    def tell(_: bool) -> None:
+        raise OSError("no locks available")
+
+    scheduler = Scheduler(tell_waiting=tell)
+    scheduler.switch(session, "x")
+    assert all(_answers(scheduler) for _ in range(2))
+    scheduler.close()
+
+
+def test_a_session_that_does_not_close_stops_no_other() -> None:
+    class Stuck(CountingSession):
+        def close(self) -> None:
+            raise RuntimeError("the answer was: secret")
+
+    scheduler, last = Scheduler(), Stuck()
+    for one in (Stuck(), last):
+        scheduler.switch(one, "x")
+        assert _answers(scheduler)
+    scheduler.close()
+
+
+def test_an_answer_that_cannot_begin_is_told(
+    session: CountingSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler, one = Scheduler(), generation("A")
+    scheduler.switch(session, "x")
+    with monkeypatch.context() as patch:
+        patch.delattr(CountingSession, "keep")
+        scheduler.submit(one)
+        assert _all(one) == [Broke(FAILED)]
+    assert _answers(scheduler)
+    scheduler.close()
+
+
+def test_an_unknown_error_ends_the_answers_and_quotes_nothing(
+    session: CountingSession, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def turn(_: Slots) -> None:
+        raise RuntimeError("secret")
+
+    heard: list[bool] = []
+    quiet = threading.Event()
+
+    def hear(waits: bool) -> None:
+        heard.append(waits)
+        if not waits:
+            quiet.set()
+
+    scheduler, one = Scheduler(tell_waiting=hear), generation("A")
+    with monkeypatch.context() as patch:
+        patch.setattr(Slots, "turn", turn)
+        scheduler.submit(one)
+        scheduler.switch(session, "x")
+        assert _all(one)[-1] == Broke(FAILED)
+        assert quiet.wait(20)
+    assert heard == [True, False]  # the agent's task goes on
+    assert _answers(scheduler)
+    scheduler.close()
+    assert "a turn failed: RuntimeError" in caplog.text
+    assert "secret" not in caplog.text
 
 
 def test_stopping_ends_what_is_under_way() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from edge_agent.serving.generation import Begun, Broke, Ended, Generation, Piece, Request, Told
 from edge_agent.serving.sampling import Sampling
-from edge_agent.serving.slots import Slots
+from edge_agent.serving.slots import FAILED, Slots
 from tests.edge_agent.serving.conftest import CountingSession
 
 GREEDY = Sampling(temperature=0)
@@ -140,3 +140,16 @@ def test_a_failure_ends_the_answers_that_it_hits(session: CountingSession) -> No
     slots.begin(later)
     _run(slots)
     assert answer(later) == "b"
+
+
+def test_an_answer_that_fails_oddly_ends_no_other(session: CountingSession) -> None:
+    def odd(_: Sequence[int]) -> str:
+        raise KeyError("secret")
+
+    slots, good = Slots(session, "x", 64), generation("a", most=2)
+    bad = Generation(generation("k", most=2).request, odd)
+    for one in (bad, good):
+        slots.begin(one)
+    _run(slots)
+    assert told(bad) == [Begun("x"), Broke(FAILED)]
+    assert answer(good) == "bc"

@@ -3,11 +3,14 @@
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hub.api.control import DerivedBase
+from hub.derived import bases as bases_module
 from hub.derived.bases import DerivedBases
 from hub.errors import ConflictError, HubError, NotFoundError
 from hub.hash_cache import HashCache
@@ -105,3 +108,55 @@ def test_a_hub_that_ends_leaves_no_process_behind(tmp_path: Path, base: BaseMode
     bases.close()
     with pytest.raises(HubError, match="the hub is ending"):
         made(bases, base, "gguf-q8_0")
+
+
+class FinishedMeanwhile:
+    """A lock that is had only once another thread has done something."""
+
+    def __init__(self, lock: Any, finish: Callable[[], None]) -> None:
+        self._lock, self._finish = lock, finish
+
+    def __enter__(self) -> None:
+        self._finish()
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_what_was_finished_a_moment_ago_is_not_made_again(tmp_path: Path, base: BaseModel) -> None:
+    bases = DerivedBases(tmp_path, USUAL)
+    first = made(bases, base, "gguf-q8_0")
+    known, bases._known = bases._known, {}
+    bases._lock = FinishedMeanwhile(bases._lock, lambda: bases._known.update(known))  # type: ignore[assignment]
+    assert bases.find(base, "gguf-q8_0") == first
+
+
+def test_an_unexpected_error_is_told_and_tried_again(
+    tmp_path: Path, base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bases = DerivedBases(tmp_path, USUAL)
+
+    def fails(*_: object) -> None:
+        raise ValueError("odd")
+
+    monkeypatch.setattr(bases, "_run", fails)
+    with pytest.raises(HubError, match="could not be made: ValueError: odd; it is tried again"):
+        for _ in range(100):
+            assert bases.find(base, "gguf-q8_0").state == "making"
+            time.sleep(0.05)
+    monkeypatch.undo()
+    monkeypatch.setattr(bases_module, "RETRY_S", 0.0)
+    assert made(bases, base, "gguf-q8_0").state == "ready"
+
+
+def test_a_file_that_goes_while_it_is_measured_does_no_harm(
+    tmp_path: Path, base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bases = DerivedBases(tmp_path, USUAL)
+    draft = bases._draft(base.digest, "gguf-q8_0")
+    draft.mkdir()
+    (draft / "model.part").symlink_to(draft / "gone")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "is_file", lambda _: True)  # as it was a moment ago
+        assert bases._progress(base, "gguf-q8_0").done_bytes == 0

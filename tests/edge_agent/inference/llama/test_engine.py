@@ -1,5 +1,6 @@
 """llama.cpp computes what transformers and PEFT compute, whatever shares the engine with it."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ pytest.importorskip("llama_cpp", reason="llama-cpp-python isn't built: make llam
 
 from edge_agent.inference.contract import Adapter, Factors
 from edge_agent.inference.errors import EngineError
+from edge_agent.inference.llama import engine as llama_engine
 from edge_agent.inference.llama.engine import LlamaEngine
 from tests.edge_agent.inference.llama.conftest import Small, error_of, logits_of
 
@@ -206,3 +208,38 @@ def _loss(logits: np.ndarray, ids: list[int]) -> float:
     for row, target in zip(logits.astype(np.float64), ids[1:], strict=False):
         found.append(np.log(np.exp(row - row.max()).sum()) + row.max() - row[target])
     return float(np.mean(found))
+
+
+def test_one_thread_loads_an_adapter_while_another_frees_one(
+    small: Callable[[str], Small], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never at once: llama.cpp notes a model's adapters in a set that it doesn't guard."""
+    model = small("llama")
+    llama = LlamaEngine(model.file, piece=16)
+    old = llama.open(model.adapter, slots=1, context=64)
+    load, free = llama_engine.load_adapter, llama_engine.free_adapter
+    loading, freed, order = threading.Event(), threading.Event(), []
+
+    def slow_load(*given: object) -> object:
+        loading.set()
+        freed.wait(0.5)  # with a lock it never comes
+        found = load(*given)
+        order.append("loaded")
+        return found
+
+    def noted_free(*given: object) -> None:
+        order.append("freed")
+        freed.set()
+        free(*given)
+
+    monkeypatch.setattr(llama_engine, "load_adapter", slow_load)
+    monkeypatch.setattr(llama_engine, "free_adapter", noted_free)
+    swap = threading.Thread(
+        target=llama.open, args=(model.adapter,), kwargs={"slots": 1, "context": 64}
+    )
+    swap.start()
+    assert loading.wait(20)
+    old.close()
+    swap.join(20)
+    assert order == ["loaded", "freed"]
+    llama.close()
