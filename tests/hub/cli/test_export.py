@@ -98,7 +98,7 @@ def test_the_onnx_adapter_alone_leaves_a_prefix_beside_it(
 
 @pytest.mark.parametrize(
     ("format_", "stored", "known"),
-    [("onnx", "q8_0", "f32, f16, q4"), ("gguf", "q4", "f16, q8_0, q4_0")],
+    [("onnx", "q8_0", "f32, f16, q4"), ("gguf", "q4", "f16, q8_0, q4_0, q4_k_m")],
 )
 def test_a_type_of_another_format_is_refused(
     run: Run, published: MemoryHub, tmp_path: Path, *, format_: str, stored: str, known: str
