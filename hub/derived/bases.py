@@ -124,8 +124,10 @@ class DerivedBases:
         """End what is being made; it is begun again when somebody asks again."""
         with self._lock:
             self._closed = True
-            if self._child is not None:
-                self._child.kill()
+            child = self._child
+        if child is not None:
+            child.kill()
+            child.wait()
 
     # What is there
 
