@@ -11,7 +11,7 @@ from wire.errors import BrokerSettingsError
 NAME = "certificate"
 _DAY_S = 86_400.0
 _SOON_DAYS = 7.0
-_TODO = "enrol the device again, or put a new certificate in its place."
+_ADVICE = "enrol the device again, or put a new certificate in its place."
 
 
 def check_certificate(subject: Subject) -> list[Finding]:
@@ -33,11 +33,11 @@ def _lifetime(file: str, now: float) -> Finding:
     try:
         days = (valid_until(Path(file)) - now) / _DAY_S
     except (OSError, ValueError, KeyError, ssl.SSLError) as error:
-        return warn(NAME, f"{file} can't be read: {error}", _TODO)
+        return warn(NAME, f"{file} can't be read: {error}", _ADVICE)
     if days <= 0:
-        return fail(NAME, f"{file} expired {-days:.1f} days ago", _TODO)
+        return fail(NAME, f"{file} expired {-days:.1f} days ago", _ADVICE)
     if days < _SOON_DAYS:
-        return warn(NAME, f"{file} expires in {days:.1f} days", _TODO)
+        return warn(NAME, f"{file} expires in {days:.1f} days", _ADVICE)
     return ok(NAME, f"valid for {days:.0f} days more")
 
 

@@ -10,7 +10,7 @@ NAME = "clock"
 #: This version was written after it; a device without a battery-backed clock begins at 1970 or so.
 _WRITTEN = 1_795_000_000  # 2026-11-18
 _WARN_S, _FAIL_S = 60.0, 3600.0
-_TODO = "set it, or let it be set: systemctl enable --now systemd-timesyncd (or ntpd, chrony)."
+_ADVICE = "set it, or let it be set: systemctl enable --now systemd-timesyncd (or ntpd, chrony)."
 _UNSYNCHRONISED = 5  # TIME_ERROR of adjtimex(2)
 #: struct timex is 208 bytes on 64-bit Linux; the rest is room.
 _TIMEX_BYTES = 512
@@ -20,9 +20,9 @@ def check_clock(subject: Subject) -> list[Finding]:
     """Compare the clock with what it can't be before, and ask the kernel whether it is steered."""
     told = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(subject.now))
     if subject.now < _WRITTEN:
-        return [fail(NAME, f"it says {told}, before this program was written", _TODO)]
+        return [fail(NAME, f"it says {told}, before this program was written", _ADVICE)]
     if _steered() is False:
-        return [warn(NAME, f"{told}, and nothing sets it", _TODO)]
+        return [warn(NAME, f"{told}, and nothing sets it", _ADVICE)]
     return [ok(NAME, told)]
 
 
@@ -33,7 +33,7 @@ def compared(here: float, there: float) -> Finding:
         return ok(NAME, f"{abs(apart_s):.0f} s from the hub's")
     way = "ahead of" if apart_s > 0 else "behind"
     make = fail if abs(apart_s) >= _FAIL_S else warn
-    return make(NAME, f"{abs(apart_s):.0f} s {way} the hub's", _TODO)
+    return make(NAME, f"{abs(apart_s):.0f} s {way} the hub's", _ADVICE)
 
 
 def _steered() -> bool | None:

@@ -5,7 +5,7 @@ from edge_agent.pausing import Comfort, find
 from edge_agent.probe.conditions import Conditions, conditions
 
 NAME = "temperature"
-_TODO = {
+_ADVICE = {
     "throttled": "cool the device, or give it a better power supply; until then training rests.",
     "battery": "charge the device; until then training rests.",
     "pressure": "end other programs; until then training rests.",
@@ -18,7 +18,7 @@ def check_conditions(subject: Subject) -> list[Finding]:
     now = conditions(subject.root)
     trouble = find(now, None, comfort, resting=False)
     if trouble is not None:
-        return [warn(NAME, trouble.reason, _TODO[trouble.kind])]
+        return [warn(NAME, trouble.reason, _ADVICE[trouble.kind])]
     return [ok(NAME, _told(now))]
 
 
