@@ -25,8 +25,8 @@ helm install lorikeet ./k8s/lorikeet --namespace edge --create-namespace \\
 ```
 
 Build its two images first (`docker/hub.Dockerfile`, `docker/broker.Dockerfile`) and push them where
-the cluster finds them; `image.repository` and `broker.image.repository` say where. The chart is linted,
-rendered and validated in the tests; it has not been run on a cluster yet.
+the cluster finds them; `image.repository` and `broker.image.repository` say where. The chart is
+linted, rendered and validated in the tests; it has not been run on a cluster yet.
 
 What to do next stands in the notes that Helm prints. `ci/` has examples: an external broker,
 everything switched on, monitoring.
